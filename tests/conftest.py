@@ -1,0 +1,45 @@
+"""What every test shares: both backends, bounded properties, and where the recordings are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+SHARED = Path(__file__).parents[1] / ".." / "shared"
+
+settings.register_profile(
+    "default",
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("prove", parent=settings.get_profile("default"), max_examples=5_000)
+settings.load_profile(os.environ.get("FRAMEPIPE_EXAMPLES", "default"))
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Every async test runs on both backends."""
+    return str(request.param)
+
+
+def _shared(folder: str) -> Path:
+    path = SHARED / folder
+    if not path.is_dir():
+        pytest.skip(f"needs the folder {folder!r} of recordings beside the project; CI has it")
+    return path.resolve()
+
+
+@pytest.fixture
+def audio_dir() -> Path:
+    """Labelled recordings of speech, sneezes, coughs and noise."""
+    return _shared("audio")
+
+
+@pytest.fixture
+def golden_dir() -> Path:
+    """Recordings of the real service."""
+    return _shared("golden")
