@@ -1,0 +1,1 @@
+"""The OpenAI Realtime protocol: both halves without input and output, and their shells."""

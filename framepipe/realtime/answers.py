@@ -1,0 +1,490 @@
+"""Which answers are owed, which are given, and which of them a cut kills (promise P5).
+
+Theory of operation. The service answers a user turn by itself when the turn ends, and fails to
+do so when its previous response is still active: after a barge-in that is the rule, because a
+cancelled response takes some 200 ms to end. So every committed user item is entered here as an
+answer *owed*. A response of the conversation that is created pays what is owed at that moment,
+because it sees all of it. What is still owed when nothing is active, the user is silent, and the
+service had time to do it by itself, is asked for by us.
+
+A cut carries the onset of the speech that interrupted. It kills the responses whose *cause*
+began before that onset: the ones that exist, and the ones that are created later, which is why
+cuts are remembered. The cause is the last user item committed before the response was created,
+or our own ask made after the cut. Causes and onsets are compared in audio time, on the capture
+clock: events arrive late, audio does not. An item counts as before a cut when its last word is,
+so that a second edge inside one utterance does not kill the answer to that utterance.
+
+Sans-IO: positions are samples of the capture clock, times are engine nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+
+from attrs import define, frozen
+
+from framepipe.frames import NS_PER_S
+from framepipe.realtime.events import ResponseParams
+
+PATIENCE_NS = 150_000_000
+"""How long the service may take to answer by itself, unless the round trip is longer. It creates
+its response in the same breath as it commits the item."""
+
+LOST_NS = 3 * NS_PER_S
+"""After this an ask that was neither granted nor refused was lost on the way."""
+
+STUCK_NS = 5 * NS_PER_S
+"""After this a cancelled response that did not end will not; cancels take 0.1 to 0.3 s."""
+
+MAX_BACK_OFF_NS = 5 * NS_PER_S
+"""Longest pause between two asks."""
+
+MAX_FAILURES = 6
+"""Refused or failed answers in a row after which the debt is given up: with the back-off, some
+ten seconds, longer than anybody waits for an answer."""
+
+REMEMBERED = 64
+"""Ended responses, user items and asks that are still known, so that memory does not grow with
+the call. A straggler that is older has nothing left to say."""
+
+REMEMBERED_CUTS = 8
+"""Cuts that still kill late responses."""
+
+
+@define
+class UserItem:
+    """Something the user said.
+
+    Attributes:
+        item_id: The service's name for it.
+        onset_sample: Where the speech was detected.
+        end_sample: End of the last word, as far as known.
+        ordinal: Place among the committed items, from 1; 0 before it is committed.
+        swallowed: It was no speech after all; nobody shall answer it.
+        asked: Its answer was our doing.
+    """
+
+    item_id: str
+    onset_sample: int
+    end_sample: int | None = None
+    ordinal: int = 0
+    swallowed: bool = False
+    asked: bool = False
+
+
+@define
+class Ask:
+    """A ``response.create`` of ours.
+
+    Attributes:
+        name: Its ``event_id``, and its mark in the response's metadata.
+        params: What it says.
+        for_debt: It was made only because an answer is owed.
+        position_sample: Where the microphone was when it was made.
+        cuts_before: How many cuts had been made when it was sent.
+        sent_ns: When it was sent.
+        granted: A response was created for it.
+    """
+
+    name: str
+    params: ResponseParams | None
+    for_debt: bool
+    position_sample: int
+    cuts_before: int = 0
+    sent_ns: int = 0
+    granted: bool = False
+
+
+@define
+class Answer:
+    """A response of the conversation.
+
+    Attributes:
+        response_id: The service's name for it.
+        item: The last user item committed before it was created: its cause, unless ``ask``.
+        ask: Our ask that it grants.
+        pays: The user items that it answers.
+        position_sample: Where the microphone was when it was created.
+        cuts_before: How many cuts had been made when it was created.
+        turn: The agent's turn that was opened for it.
+        killed: Nothing of it may be heard any more.
+        cancelled_ns: When it was cancelled.
+        done: It has ended.
+    """
+
+    response_id: str
+    item: UserItem | None
+    ask: Ask | None
+    pays: tuple[UserItem, ...]
+    position_sample: int
+    cuts_before: int
+    turn: int | None = None
+    killed: bool = False
+    cancelled_ns: int | None = None
+    done: bool = False
+
+
+@frozen
+class Cut:
+    """An interruption.
+
+    Attributes:
+        number: The first is 1.
+        turn: Everything up to this turn is cut.
+        onset_sample: Start of the interrupting speech; ``None``: not speech, a button.
+        committed: User items that had been committed.
+    """
+
+    number: int
+    turn: int | None
+    onset_sample: int | None
+    committed: int
+
+
+class AnswerBook:
+    """Keeps the account of user items, asks and responses of one conversation.
+
+    Args:
+        service_answers: The service is asked to answer each user turn by itself; otherwise
+            nothing is ever owed, because the application decides what is answered.
+    """
+
+    def __init__(self, *, service_answers: bool = True) -> None:
+        self.patience_ns = PATIENCE_NS
+        self._service_answers = service_answers
+        self._items: OrderedDict[str, UserItem] = OrderedDict()
+        self._speaking: UserItem | None = None
+        self._last_item: UserItem | None = None
+        self._committed = 0
+        self._owed: dict[str, UserItem] = {}
+        self._owed_since_ns = 0
+        self._answers: OrderedDict[str, Answer] = OrderedDict()
+        self._asks: OrderedDict[str, Ask] = OrderedDict()
+        self._queue: deque[Ask] = deque()
+        self._in_flight: Ask | None = None
+        self._cuts: deque[Cut] = deque(maxlen=REMEMBERED_CUTS)
+        self._n_cuts = 0
+        self._n_asks = 0
+        self._failures = 0
+        self._not_before_ns = 0
+
+    # --- what is known ---
+
+    @property
+    def owed(self) -> tuple[str, ...]:
+        """User items that wait for an answer, oldest first."""
+        return tuple(self._owed)
+
+    @property
+    def speaking(self) -> bool:
+        """The service has the user in the middle of a turn."""
+        return self._speaking is not None
+
+    @property
+    def active(self) -> tuple[Answer, ...]:
+        """Responses of the conversation that have not ended."""
+        return tuple(answer for answer in self._answers.values() if not answer.done)
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is active, asked for, or owed."""
+        return not (self._owed or self._queue or self._in_flight or self.active)
+
+    def answer(self, response_id: str) -> Answer | None:
+        """What is known of a response."""
+        return self._answers.get(response_id)
+
+    def answer_to(self, item_id: str) -> Answer | None:
+        """The newest response that a user item caused."""
+        for answer in reversed(self._answers.values()):
+            if answer.item is not None and answer.item.item_id == item_id:
+                return answer
+        return None
+
+    # --- the user ---
+
+    def speech_started(self, item_id: str, onset_sample: int) -> None:
+        """The service heard the user begin."""
+        self._speaking = self._item(item_id, onset_sample)
+
+    def speech_stopped(self, item_id: str, end_sample: int, at_ns: int) -> None:
+        """The service heard the user end; ``end_sample`` is that of the last word."""
+        item = self._item(item_id, end_sample)
+        item.end_sample = max(item.onset_sample, end_sample)
+        self._owed_since_ns = max(self._owed_since_ns, at_ns)
+        if self._speaking is item:
+            self._speaking = None
+
+    def speech_forgotten(self) -> None:
+        """The buffer was cleared, and the open segment with it."""
+        self._speaking = None
+
+    def committed(self, item_id: str, position_sample: int, at_ns: int) -> None:
+        """A user item is in the conversation; ``position_sample``: where the microphone is."""
+        item = self._item(item_id, position_sample)
+        if item.ordinal:
+            return
+        self._committed += 1
+        item.ordinal = self._committed
+        if item.end_sample is None:
+            item.end_sample = position_sample
+        if self._speaking is item:
+            self._speaking = None
+        self._last_item = item
+        if self._service_answers and not item.swallowed:
+            self._owe(item, at_ns)
+
+    def swallow(self, item_id: str, at_ns: int) -> Answer | None:
+        """An item was no speech. What its response had answered besides is owed again.
+
+        Returns:
+            The response that it caused and that is to be cancelled, if there is one.
+        """
+        item = self._item(item_id, 0)
+        item.swallowed = True
+        self._owed.pop(item_id, None)
+        answer = self.answer_to(item_id)
+        if answer is None or answer.killed:
+            return None
+        answer.killed = True
+        self._reopen(answer, at_ns)
+        return answer
+
+    # --- responses ---
+
+    def created(
+        self, response_id: str, ask_name: str | None, position_sample: int, at_ns: int
+    ) -> Answer:
+        """A response of the conversation began. It is killed at once where it has no right."""
+        known = self._answers.get(response_id)
+        if known is not None:
+            return known
+        ask = self._asks.get(ask_name) if ask_name else None
+        answer = Answer(
+            response_id=response_id,
+            item=self._last_item,
+            ask=ask,
+            pays=tuple(self._owed.values()),
+            position_sample=position_sample,
+            cuts_before=self._n_cuts,
+        )
+        self._owed.clear()
+        answer.killed = self._is_superfluous(answer) or any(
+            self._is_before(answer, cut) for cut in self._cuts
+        )
+        if ask is None and answer.item is not None and answer.item.swallowed:
+            answer.killed = True
+            self._reopen(answer, at_ns)
+        if ask is not None:
+            ask.granted = True
+            for item in answer.pays:
+                item.asked = True
+            # An ask that had been given up for lost, and was queued again, is granted now.
+            if ask in self._queue:
+                self._queue.remove(ask)
+        if ask is self._in_flight:
+            self._in_flight = None
+        self._answers[response_id] = answer
+        self._forget()
+        return answer
+
+    def done(self, response_id: str, at_ns: int, *, failed: bool = False) -> Answer | None:
+        """A response ended; ``failed``: without giving anything, so its debts are open again."""
+        answer = self._answers.get(response_id)
+        if answer is None or answer.done:
+            return answer
+        answer.done = True
+        self._owed_since_ns = max(self._owed_since_ns, at_ns)
+        if failed and not answer.killed:
+            answer.killed = True
+            self._reopen(answer, at_ns)
+            self._back_off(at_ns)
+        elif not failed:
+            self._failures = 0
+        return answer
+
+    def cut(
+        self, turn: int | None, onset_sample: int | None, heard: frozenset[str], at_ns: int
+    ) -> list[Answer]:
+        """The agent was interrupted.
+
+        Args:
+            turn: Everything up to this turn is cut; the engine lets nothing of it out.
+            onset_sample: Start of the interrupting speech, ``None`` when it was no speech.
+            heard: Responses of which the user heard something.
+            at_ns: Now.
+
+        Returns:
+            The responses that it kills, of those that exist.
+        """
+        self._n_cuts += 1
+        cut = Cut(self._n_cuts, turn, onset_sample, self._committed)
+        self._cuts.append(cut)
+        killed: list[Answer] = []
+        for answer in self._answers.values():
+            by_cause = self._is_before(answer, cut)
+            by_turn = turn is not None and answer.turn is not None and answer.turn <= turn
+            if answer.killed or not (by_cause or by_turn):
+                continue
+            answer.killed = True
+            killed.append(answer)
+            # The engine's line took an answer to the interrupting speech itself: a late verdict.
+            # Nobody heard it, so the speech is still owed one.
+            unheard = answer.response_id not in heard
+            if onset_sample is not None and not by_cause and unheard:
+                self._reopen(answer, at_ns)
+        return killed
+
+    # --- our own asks ---
+
+    def ask(self, params: ResponseParams | None, position_sample: int) -> Ask:
+        """The application wants a response; it waits until nothing is active."""
+        ask = self._new_ask(params, position_sample, for_debt=False)
+        self._queue.append(ask)
+        return ask
+
+    def due(self, position_sample: int, at_ns: int) -> Ask | None:
+        """The ask that is to be sent now, if any."""
+        self._give_up_waiting(at_ns)
+        due_ns = self._due_ns()
+        if due_ns is None or at_ns < due_ns:
+            return None
+        ask = (
+            self._queue.popleft()
+            if self._queue
+            else self._new_ask(None, position_sample, for_debt=True)
+        )
+        ask.cuts_before = self._n_cuts
+        ask.sent_ns = at_ns
+        self._in_flight = ask
+        return ask
+
+    def refused(self, ask_name: str | None, at_ns: int, *, collision: bool) -> bool:
+        """An ask failed. A collision keeps the debt, and so does everything else for a while.
+
+        Args:
+            ask_name: Its name; ``None`` when the service did not say which, which for a
+                collision means ours if one is on the way, else the service's own.
+            at_ns: Now.
+            collision: A response was active.
+
+        Returns:
+            Whether the debt was given up.
+        """
+        ask = self._asks.get(ask_name) if ask_name else self._in_flight
+        if ask is None or ask.granted:
+            return False
+        if ask is self._in_flight:
+            self._in_flight = None
+        if not ask.for_debt and ask not in self._queue:
+            self._queue.appendleft(ask)
+        if collision and self.active:
+            return False
+        return self._back_off(at_ns, counts=not collision)
+
+    @property
+    def deadline_ns(self) -> int | None:
+        """When something is to be done though nothing happens."""
+        times = [
+            answer.cancelled_ns + STUCK_NS
+            for answer in self.active
+            if answer.cancelled_ns is not None
+        ]
+        if self._in_flight is not None:
+            times.append(self._in_flight.sent_ns + LOST_NS)
+        due_ns = self._due_ns()
+        if due_ns is not None:
+            times.append(due_ns)
+        return min(times, default=None)
+
+    # --- inside ---
+
+    def _item(self, item_id: str, position_sample: int) -> UserItem:
+        item = self._items.get(item_id)
+        if item is None:
+            item = self._items[item_id] = UserItem(item_id, position_sample)
+            self._forget()
+        return item
+
+    def _owe(self, item: UserItem, at_ns: int) -> None:
+        self._owed[item.item_id] = item
+        if len(self._owed) > REMEMBERED:  # one answer pays them all, so the newest will do
+            del self._owed[next(iter(self._owed))]
+        self._owed_since_ns = max(self._owed_since_ns, at_ns)
+
+    def _reopen(self, answer: Answer, at_ns: int) -> None:
+        for item in answer.pays:
+            if not item.swallowed:
+                self._owe(item, at_ns)
+
+    def _is_before(self, answer: Answer, cut: Cut) -> bool:
+        """Whether what caused a response began before a cut."""
+        ask = answer.ask
+        if ask is not None and ask.cuts_before >= cut.number:
+            return False
+        if cut.onset_sample is None:
+            if ask is not None:
+                return True
+            if answer.item is None:
+                return answer.cuts_before < cut.number
+            return answer.item.ordinal <= cut.committed
+        if ask is not None and not ask.for_debt:
+            return ask.position_sample < cut.onset_sample
+        if answer.item is None:
+            return answer.position_sample < cut.onset_sample
+        end_sample = answer.item.end_sample
+        return end_sample is not None and end_sample < cut.onset_sample
+
+    def _is_superfluous(self, answer: Answer) -> bool:
+        """The service's answer and ours crossed on the way, and the other one came first."""
+        if answer.pays:
+            return False
+        if answer.ask is not None:
+            return answer.ask.granted or answer.ask.for_debt
+        return answer.item is not None and answer.item.asked and self._in_flight is None
+
+    def _due_ns(self) -> int | None:
+        """When an ask may be sent; ``None`` while something is in its way, or none is wanted."""
+        if self._in_flight is not None or self._speaking is not None or self.active:
+            return None
+        if self._owed:
+            return max(self._owed_since_ns + self.patience_ns, self._not_before_ns)
+        return self._not_before_ns if self._queue else None
+
+    def _give_up_waiting(self, at_ns: int) -> None:
+        ask = self._in_flight
+        if ask is not None and at_ns >= ask.sent_ns + LOST_NS:
+            self.refused(ask.name, at_ns, collision=False)
+        for answer in self.active:
+            if answer.cancelled_ns is not None and at_ns >= answer.cancelled_ns + STUCK_NS:
+                self.done(answer.response_id, at_ns)
+
+    def _back_off(self, at_ns: int, *, counts: bool = True) -> bool:
+        self._failures += 1
+        pause_ns = min(self.patience_ns << min(self._failures - 1, 10), MAX_BACK_OFF_NS)
+        self._not_before_ns = at_ns + pause_ns
+        if not counts or self._failures < MAX_FAILURES:
+            return False
+        self._failures = 0
+        self._owed.clear()
+        self._queue.clear()
+        return True
+
+    def _new_ask(
+        self, params: ResponseParams | None, position_sample: int, *, for_debt: bool
+    ) -> Ask:
+        self._n_asks += 1
+        ask = Ask(f"create-{self._n_asks}", params, for_debt, position_sample)
+        self._asks[ask.name] = ask
+        return ask
+
+    def _forget(self) -> None:
+        # A service that opens response after response and ends none is not ours to remember.
+        while len(self._answers) > REMEMBERED:
+            self._answers.popitem(last=False)
+        for item_id in list(self._items)[:-REMEMBERED]:
+            if item_id not in self._owed and self._items[item_id] is not self._speaking:
+                del self._items[item_id]
+        for name in list(self._asks)[:-REMEMBERED]:
+            if self._asks[name] is not self._in_flight and self._asks[name] not in self._queue:
+                del self._asks[name]

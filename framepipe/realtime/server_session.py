@@ -1,0 +1,323 @@
+"""The settings of one session of the embedded server: defaults, and how an update changes them.
+
+An update says only what changes. It is checked whole before any of it is taken: an update that
+is refused leaves the session as it was.
+
+Where this server is less than the service: it takes and gives 24 kHz PCM only and says so; it
+stores ``idle_timeout_ms``, noise reduction, ``speed`` and the like without acting on them; a
+semantic turn detection is a longer silence.
+
+Source: realtime reference, section 2.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast, get_args, get_type_hints
+
+from msgspec import UNSET, Struct
+from msgspec.structs import fields, replace
+
+from framepipe.realtime.events import (
+    Audio,
+    AudioFormat,
+    AudioInput,
+    AudioOutput,
+    Json,
+    ResponseParams,
+    Session,
+    Shape,
+    Transcription,
+    TurnDetection,
+)
+from framepipe.realtime.refusals import (
+    invalid_value,
+    missing_parameter,
+    unknown_parameter,
+    voice_is_settled,
+)
+from framepipe.realtime.server_vad import VadSettings
+
+SESSION_LIMIT_S = 3600
+"""The service ends every session after an hour."""
+
+_INSTRUCTIONS = (
+    "You are a helpful, witty, and friendly AI. Act like a human, but remember that you aren't a "
+    "human and that you can't do human things in the real world. Talk quickly."
+)
+
+_PCM = AudioFormat(type="audio/pcm", rate=24_000)
+
+_SEMANTIC_SILENCE_MS = {"low": 2_000, "medium": 1_000, "auto": 1_000, "high": 500}
+"""The service asks a model whether the user has finished; here a silence stands in for it, longer
+where the setting asks for patience."""
+
+
+def default_session(*, session_id: str, model: str, expires_at: int) -> Session:
+    """What ``session.created`` tells.
+
+    Args:
+        session_id: Its id.
+        model: Of the URL. ``gpt-realtime`` ends turns after 200 ms of silence, later ones 500.
+        expires_at: Unix seconds.
+    """
+    return Session(
+        type="realtime",
+        object="realtime.session",
+        id=session_id,
+        model=model,
+        output_modalities=["audio"],
+        instructions=_INSTRUCTIONS,
+        tools=[],
+        tool_choice="auto",
+        max_output_tokens="inf",
+        tracing=None,
+        truncation="auto",
+        prompt=None,
+        expires_at=expires_at,
+        audio=Audio(
+            input=AudioInput(
+                format=_PCM,
+                transcription=None,
+                noise_reduction=None,
+                turn_detection=_default_turn_detection("server_vad", model),
+            ),
+            output=AudioOutput(format=_PCM, voice=_default_voice(model), speed=1.0),
+        ),
+        include=None,
+    )
+
+
+def updated(session: Session, update: Session, *, has_spoken: bool) -> Session:
+    """The session after an update.
+
+    Args:
+        session: As it is: whole.
+        update: What the client sent: in part.
+        has_spoken: Whether assistant audio exists, which settles the voice.
+
+    Raises:
+        RefusedError: The update as a whole; nothing changes.
+    """
+    if update.type != session.type:
+        raise invalid_value(
+            f"Invalid value: '{update.type}'. This session is of type '{session.type}'.",
+            "session.type",
+        )
+    for name in ("id", "object", "expires_at"):
+        if getattr(update, name) is not UNSET:
+            raise unknown_parameter(f"session.{name}")
+    if update.model is not UNSET and update.model != session.model:
+        raise invalid_value(
+            f"Invalid value: '{update.model}'. The model is fixed to '{session.model}' by the URL.",
+            "session.model",
+        )
+    check_answer_settings(update, "session")
+    merged = cast("Session", _merged(session, update))
+    audio_input, audio_output = _sides(merged)
+    _check_audio(audio_input, audio_output)
+    voice_before = _sides(session)[1].voice
+    if has_spoken and audio_output.voice != voice_before:
+        raise voice_is_settled()
+    return replace(
+        merged,
+        audio=Audio(
+            input=replace(
+                audio_input,
+                turn_detection=_completed(
+                    _asked_turn_detection(update),
+                    _sides(session)[0].turn_detection,
+                    str(session.model),
+                ),
+                transcription=_told(audio_input.transcription),
+            ),
+            output=audio_output,
+        ),
+    )
+
+
+def check_answer_settings(settings: Session | ResponseParams, path: str) -> None:
+    """Check what a session and a single response have in common.
+
+    Args:
+        settings: Either of them.
+        path: Where they stand, for the error: "session" or "response".
+
+    Raises:
+        RefusedError: A value is not allowed.
+    """
+    modalities = settings.output_modalities
+    if modalities is not UNSET and modalities not in (["audio"], ["text"]):
+        raise invalid_value(
+            f"Invalid modalities: {modalities}. Supported combinations are: ['text'] and "
+            "['audio'].",
+            f"{path}.output_modalities",
+        )
+    limit = settings.max_output_tokens
+    if limit is UNSET or limit == "inf":
+        return
+    if not isinstance(limit, int) or not 1 <= limit <= 4096:
+        raise invalid_value(
+            f"Invalid value: {limit!r}. Expected an integer from 1 to 4096, or 'inf'.",
+            f"{path}.max_output_tokens",
+        )
+
+
+def check_names(raw: Json) -> None:
+    """Refuse a ``session.update`` that names fields which the protocol does not have.
+
+    The typed event ignores them; the service does not.
+
+    Args:
+        raw: The event as plain JSON data.
+
+    Raises:
+        RefusedError: An unknown field, or no ``session.type``.
+    """
+    session = raw.get("session")
+    if not isinstance(session, dict):
+        raise missing_parameter("session")
+    named = cast("dict[str, Json]", session)
+    _check_fields(Session, named, "session")
+    if "type" not in named:
+        raise missing_parameter("session.type")
+
+
+def vad_settings(session: Session) -> VadSettings | None:
+    """When turns begin and end in this session; ``None`` when the client decides."""
+    turns = turn_detection(session)
+    if turns is None:
+        return None
+    if turns.type == "semantic_vad":
+        return VadSettings(silence_duration_ms=_SEMANTIC_SILENCE_MS[str(turns.eagerness)])
+    return VadSettings(
+        threshold=cast("float", turns.threshold),
+        prefix_padding_ms=cast("int", turns.prefix_padding_ms),
+        silence_duration_ms=cast("int", turns.silence_duration_ms),
+    )
+
+
+def turn_detection(session: Session) -> TurnDetection | None:
+    """The turn detection of a whole session."""
+    return cast("TurnDetection | None", _sides(session)[0].turn_detection)
+
+
+def wants_transcripts(session: Session) -> bool:
+    """Whether the user's words are to be told."""
+    return _sides(session)[0].transcription is not None
+
+
+def _sides(session: Session) -> tuple[AudioInput, AudioOutput]:
+    audio = cast("Audio", session.audio)
+    return cast("AudioInput", audio.input), cast("AudioOutput", audio.output)
+
+
+def _default_voice(model: str) -> str:
+    return "alloy" if model == "gpt-realtime" else "marin"
+
+
+def _default_turn_detection(kind: str, model: str) -> TurnDetection:
+    if kind == "semantic_vad":
+        return TurnDetection(
+            type=kind, eagerness="auto", create_response=True, interrupt_response=True
+        )
+    return TurnDetection(
+        type="server_vad",
+        threshold=0.5,
+        prefix_padding_ms=300,
+        silence_duration_ms=200 if model == "gpt-realtime" else 500,
+        idle_timeout_ms=None,
+        create_response=True,
+        interrupt_response=True,
+    )
+
+
+def _merged(old: Struct, new: Struct) -> Struct:
+    """``old`` with every field that ``new`` says, shape within shape."""
+    changes: dict[str, Any] = {}
+    for field in fields(new):
+        value, before = getattr(new, field.name), getattr(old, field.name)
+        if value is UNSET:
+            continue
+        if isinstance(value, (Audio, AudioInput, AudioOutput)) and isinstance(before, Struct):
+            value = _merged(before, value)
+        changes[field.name] = value
+    return replace(old, **changes)
+
+
+def _asked_turn_detection(update: Session) -> Any:
+    if isinstance(update.audio, Audio) and isinstance(update.audio.input, AudioInput):
+        return update.audio.input.turn_detection
+    return UNSET
+
+
+def _completed(asked: Any, before: Any, model: str) -> TurnDetection | None:
+    """What was asked for, the rest as it was, or by default when the kind is a new one."""
+    if asked is UNSET:
+        return cast("TurnDetection | None", before)
+    if asked is None:
+        return None
+    same_kind = isinstance(before, TurnDetection) and before.type == asked.type
+    base = before if same_kind else _default_turn_detection(asked.type, model)
+    for field in fields(asked):
+        if getattr(asked, field.name) is not UNSET and getattr(base, field.name) is UNSET:
+            raise unknown_parameter(f"session.audio.input.turn_detection.{field.name}")
+    return cast("TurnDetection", _merged(base, asked))
+
+
+def _told(transcription: Any) -> Any:
+    """The echo names language and prompt, with null when they were not said."""
+    if not isinstance(transcription, Transcription):
+        return transcription
+    return replace(
+        transcription,
+        language=None if transcription.language is UNSET else transcription.language,
+        prompt=None if transcription.prompt is UNSET else transcription.prompt,
+    )
+
+
+def _check_audio(audio_input: AudioInput, audio_output: AudioOutput) -> None:
+    for side, audio in (("input", audio_input), ("output", audio_output)):
+        sound = cast("AudioFormat", audio.format)
+        if sound.type != "audio/pcm" or sound.rate not in (UNSET, 24_000):
+            raise invalid_value(
+                f"Invalid value: '{sound.type}'. This server takes 'audio/pcm' with a rate of "
+                "24000.",
+                f"session.audio.{side}.format",
+            )
+    _check_range(audio_output.speed, 0.25, 1.5, "session.audio.output.speed")
+    turns = audio_input.turn_detection
+    if not isinstance(turns, TurnDetection):
+        return
+    path = "session.audio.input.turn_detection"
+    if turns.type not in ("server_vad", "semantic_vad"):
+        raise invalid_value(
+            f"Invalid value: '{turns.type}'. Supported values are: 'server_vad' and "
+            "'semantic_vad'.",
+            f"{path}.type",
+        )
+    _check_range(turns.threshold, 0, 1, f"{path}.threshold")
+    _check_range(turns.prefix_padding_ms, 0, 10_000, f"{path}.prefix_padding_ms")
+    _check_range(turns.silence_duration_ms, 0, 10_000, f"{path}.silence_duration_ms")
+    if turns.eagerness is not UNSET and turns.eagerness not in _SEMANTIC_SILENCE_MS:
+        raise invalid_value(
+            f"Invalid value: '{turns.eagerness}'. Supported values are: 'low', 'medium', 'high' "
+            "and 'auto'.",
+            f"{path}.eagerness",
+        )
+
+
+def _check_range(value: Any, low: float, high: float, param: str) -> None:
+    if value is not UNSET and not low <= value <= high:
+        raise invalid_value(f"Invalid value: {value}. Expected {low:g} to {high:g}.", param)
+
+
+def _check_fields(shape: type[Struct], raw: dict[str, Json], path: str) -> None:
+    hints = get_type_hints(shape)
+    for name, value in raw.items():
+        if name not in shape.__struct_fields__:
+            raise unknown_parameter(f"{path}.{name}")
+        if not isinstance(value, dict):
+            continue
+        for inner in get_args(hints[name]):
+            if isinstance(inner, type) and issubclass(inner, Shape):
+                _check_fields(inner, cast("dict[str, Json]", value), f"{path}.{name}")
