@@ -1,0 +1,1 @@
+"""Decisions about a conversation, without tasks, clocks or sockets."""
