@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from framepipe.errors import FramepipeError, ProcessorError
+from framepipe.errors import FramepipeError, ProcessorError, only_error
 from framepipe.frames import InterruptionReport
 
 app = typer.Typer(
@@ -146,13 +146,15 @@ def main() -> None:
     """
     try:
         app()
-    except ProcessorError as error:
-        cause = error.__cause__ or error
-        sys.exit(f"framepipe: {error.stage}: {_one_line(cause)}")
-    except FramepipeError as error:
-        sys.exit(f"framepipe: {_one_line(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as raised:
+        error = only_error(raised)
+        if not isinstance(error, FramepipeError):
+            raise
+        if isinstance(error, ProcessorError) and isinstance(error.__cause__, FramepipeError):
+            sys.exit(f"framepipe: {error.stage}: {_one_line(error.__cause__)}")
+        sys.exit(f"framepipe: {_one_line(error)}")
 
 
 def _one_line(error: BaseException) -> str:

@@ -24,7 +24,7 @@ from typing import Any, TypeAlias, cast
 
 from attrs import evolve
 
-from framepipe.errors import EmitError, MailboxFull, ProcessorError
+from framepipe.errors import EmitError, MailboxFull, ProcessorError, only_error
 from framepipe.frames import (
     AudioIn,
     End,
@@ -228,7 +228,7 @@ class Engine:
         Returns:
             Whether it may go on (`supervised`).
         """
-        error = _only_error(error)
+        error = only_error(error)
         node.dropped["failed"] += frame is not None
         if node.restarts_left > 0:
             node.restarts_left -= 1
@@ -627,14 +627,3 @@ class Engine:
 
 def _end_here(_: Frame) -> None:
     """Where a frame goes that nobody wants."""
-
-
-def _only_error(error: Exception) -> Exception:
-    """The error inside groups of one, as a stage's own task group makes them."""
-    found: Exception = error
-    while isinstance(found, ExceptionGroup):
-        inner = cast("ExceptionGroup[Exception]", found).exceptions
-        if len(inner) != 1:
-            return error
-        found = inner[0]
-    return found

@@ -7,7 +7,7 @@ branches under one root.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from framepipe.frames import Frame
@@ -70,3 +70,14 @@ class TransportClosed(TransportError):
 
 class TransportBroken(TransportError):
     """The peer, the network or the machine ended the connection."""
+
+
+def only_error(error: Exception) -> Exception:
+    """The error inside groups of one, as a stage's own task group makes them."""
+    found: Exception = error
+    while isinstance(found, ExceptionGroup):
+        inner = cast("ExceptionGroup[Exception]", found).exceptions
+        if len(inner) != 1:
+            return error
+        found = inner[0]
+    return found

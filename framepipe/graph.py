@@ -370,13 +370,13 @@ def _check_producers(
     makes: Mapping[Node, frozenset[type[Frame]] | None],
     accepts: tuple[type[Frame], ...],
 ) -> None:
-    # A stage handles many frames and needs not all of them; one that can never be handed any
-    # ordered frame is in the wrong place. Without a source at the head, frames come from outside.
+    # A stage handles many frames and needs not all of them; one that nothing from above can ever
+    # reach is in the wrong place. Without a source at the head, frames come from outside.
     above = _above(node, graph)
     needs = [
         handler.frame_type
         for handler in node.handlers
-        if issubclass(handler.frame_type, Ordered) and handler.frame_type not in (*_BASES, End)
+        if not issubclass(handler.frame_type, UrgentUp) and handler.frame_type not in (*_BASES, End)
     ]
     if not above or not needs or any(makes[other] is None for other in above):
         return

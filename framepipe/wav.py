@@ -15,6 +15,7 @@ from typing import BinaryIO, Final, Self, TypeAlias
 
 from framepipe.audio import Resampler
 from framepipe.errors import FrameError
+from framepipe.frames import SAMPLE_BYTES
 
 WavTarget: TypeAlias = str | Path | BinaryIO
 """A path, or a binary file that can seek."""
@@ -99,6 +100,14 @@ class WavReader:
             raise FrameError(
                 f"{path}: cut short: its header promises {promised} bytes of audio and {there} are "
                 "there; copy it again, or mend it: sox --ignore-length IN.wav OUT.wav"
+            )
+        self._wave.setpos(self.n_samples - 1)
+        last = len(self._wave.readframes(_READ_SAMPLES))
+        self._wave.rewind()
+        if last != SAMPLE_BYTES:
+            raise FrameError(
+                f"{path}: {promised - SAMPLE_BYTES + last} bytes of audio is not whole 16-bit "
+                "samples; it was cut short, copy it again"
             )
 
     def read(self, n_samples: int) -> bytes:

@@ -239,6 +239,21 @@ def test_two_stages_that_answer_each_other_are_a_processor_error() -> None:
         Pipeline(Ping(), Pong()).step(Nod())
 
 
+def test_the_answering_is_stopped_after_ten_thousand_steps() -> None:
+    class Counting(Ping):
+        n = 0
+
+        @on(Call)
+        def ping(self, frame: Call) -> Nod:
+            self.n += 1
+            return Nod()
+
+    counting = Counting()
+    with pytest.raises(ProcessorError):
+        Pipeline(counting, Pong()).step(Nod())
+    assert counting.n == 5_000  # and as many answers
+
+
 def test_supervision_does_not_let_two_stages_answer_each_other_for_ever() -> None:
     with pytest.raises(ProcessorError, match=r"10,000 deliveries in one emit"):
         Pipeline(supervised(Ping(), 5), supervised(Pong(), 5)).step(Nod())

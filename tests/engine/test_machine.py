@@ -212,9 +212,10 @@ class Built:
         self.may_lose: list[bool] = []
         self.handed: list[Sequence[Made]] = []
         self._graph = graph
-        self.pipeline = Pipeline(*self._row(graph, is_main=True, loses=False))
+        self.pipeline = Pipeline(*self._row(graph, is_main=True, loses=False)[0])
 
-    def _row(self, row: Row, *, is_main: bool, loses: bool) -> list[object]:
+    def _row(self, row: Row, *, is_main: bool, loses: bool) -> tuple[list[object], bool]:
+        """The stages of a row, and whether what leaves it may lack something."""
         built: list[object] = []
         for item in row:
             if isinstance(item, One):
@@ -224,15 +225,17 @@ class Built:
                 self.may_lose.append(loses)
                 built.append(stage)
             elif isinstance(item, Nested):
-                built.append(Pipeline(*self._row(item.row, is_main=is_main, loses=loses)))
+                inner, loses = self._row(item.row, is_main=is_main, loses=loses)
+                built.append(Pipeline(*inner))
             else:
-                main = Pipeline(*self._row(item.main, is_main=is_main, loses=loses))
-                inner = loses or item.is_lossy
-                side = Pipeline(*self._row(item.side, is_main=False, loses=inner))
-                branch: object = lossy(side) if item.is_lossy else side
-                built.append(Fork(main, branch, keep=(Word, Sample) if item.keeps else ()))
-                loses = loses or (item.is_lossy and item.keeps)
-        return built
+                entering = loses or item.is_lossy
+                main, loses = self._row(item.main, is_main=is_main, loses=loses)
+                side, side_loses = self._row(item.side, is_main=False, loses=entering)
+                branch = lossy(Pipeline(*side)) if item.is_lossy else Pipeline(*side)
+                keep = (Word, Sample) if item.keeps else ()
+                built.append(Fork(Pipeline(*main), branch, keep=keep))
+                loses = loses or (side_loses and item.keeps)
+        return built, loses
 
     def predict(self, frames: Sequence[Made]) -> None:
         """Run the model: fill in what each stage is handed."""

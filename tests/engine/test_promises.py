@@ -624,8 +624,8 @@ def test_g9_a_frame_visits_only_stages_that_want_it(hops: int) -> None:
     assert all(not node.table for node in engine.graph.nodes)
 
 
-@given(capacity=st.integers(1, 8), per_turn=st.integers(1, 8), turns=st.integers(80, 120))
-@settings(max_examples=20)
+@given(capacity=st.integers(1, 8), per_turn=st.integers(1, 8), turns=st.integers(150, 200))
+@settings(max_examples=10)
 def test_g9_memory_does_not_grow_with_the_length_of_a_call(
     capacity: int, per_turn: int, turns: int
 ) -> None:
