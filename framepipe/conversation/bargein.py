@@ -548,10 +548,12 @@ class BargeInCore:
 
     def _interrupted(self, fact: Interrupt, at_ns: int) -> list[Command]:
         turn = self._newest if fact.turn is None else fact.turn
-        # In CUT it may be our own that comes by. In the other states it is not: the speaker has
-        # just unmuted and the hold is over, whichever turn was meant. A newer one that goes on
-        # is announced again.
-        is_own = self.state is State.CUT and turn <= self._cut_turn
+        # In CUT it may be our own that comes by, or one that extends it: the service's side knows
+        # better which responses are older than an onset. In the other states it is somebody
+        # else's: the speaker has just unmuted and the hold is over, whichever turn was meant.
+        # A newer one that goes on is announced again.
+        is_ours = turn <= self._cut_turn or fact.onset_sample is not None
+        is_own = self.state is State.CUT and is_ours
         self._note_cut(turn)
         return [] if is_own else self._happens(Event.INTERRUPTED, at_ns)
 

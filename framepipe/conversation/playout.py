@@ -129,6 +129,7 @@ class _Cut:
     """What a cut left behind: for the account until it is settled, and for an undo."""
 
     parts: list[_Part]
+    waiting: list[_Part]  # those that have more to hand over, in the order of the output
     blocks: list[_Block]
     mute_point: int
     at_ns: int
@@ -139,15 +140,11 @@ class _Cut:
 
     def unheard(self) -> Iterator[tuple[_Part, AudioOut]]:
         """The contiguous remainder: it ends where a part is not complete."""
-        waiting = list(self.parts)
         for block in self.blocks:
             n = _samples_behind(block, self.mute_point)
             if n:
                 yield block.part, _tail(block.frame, n)
-            if block.part in waiting:
-                waiting.remove(block.part)
-                waiting.insert(0, block.part)  # what began last goes on first
-        for part in waiting:
+        for part in self.waiting:
             yield from ((part, frame) for frame in part.queue)
             if part.done is None:
                 return
@@ -266,6 +263,7 @@ class PlayoutLedger:
         gone = [turn for turn in self._turns if turn.number <= line]
         cut = _Cut(
             parts=[part for turn in gone for part in _in_order(turn)],
+            waiting=[part for turn, part in self._unspent() if turn in gone],
             blocks=[block for block in self._blocks if block.turn in gone],
             mute_point=self._clamped(self._line.taken(at_ns) if mute_point is None else mute_point),
             at_ns=at_ns,
@@ -452,13 +450,17 @@ class PlayoutLedger:
     # --- handing --------------------------------------------------------------------------------
 
     def _current(self) -> tuple[_Turn, _Part] | None:
-        if self._begun is not None and not self._is_spent(*self._begun):
-            return self._begun
+        return next(self._unspent(), None)
+
+    def _unspent(self) -> Iterator[tuple[_Turn, _Part]]:
+        """What has more to hand over, or may get more: what has begun, then in order."""
+        begun = self._begun
+        if begun is not None and not self._is_spent(*begun):
+            yield begun
         for turn in self._turns:
             for part in _in_order(turn):
-                if not self._is_spent(turn, part):
-                    return turn, part
-        return None
+                if not self._is_spent(turn, part) and (begun is None or part is not begun[1]):
+                    yield turn, part
 
     def _is_spent(self, turn: _Turn, part: _Part) -> bool:
         """Whether nothing of a part is left to hand over, and nothing will come."""

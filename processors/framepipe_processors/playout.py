@@ -22,7 +22,6 @@ from framepipe.frames import (
     ReplyPending,
     ReplyReady,
     Undo,
-    UrgentUp,
 )
 
 _Made: TypeAlias = AudioOut | AudioDone | ReplyReady | Drained | Heard | Problem
@@ -69,7 +68,7 @@ class Playout:
         self._emit.wake()
 
     @on(Hold, Release, Played)
-    def follow(self, frame: Hold | Release | Played) -> UrgentUp:
+    def follow(self, frame: Hold | Release | Played) -> Hold | Release | Played:
         """Stand still, go on, or know better where the ear is."""
         self.ledger.receive(frame, self._emit.now_ns())
         return frame

@@ -208,6 +208,14 @@ def test_its_own_interrupt_that_comes_by_changes_nothing() -> None:
     assert (core.state, core.deadline_ns) == (State.CUT, deadline)
 
 
+def test_a_cut_of_older_answers_that_only_the_service_side_knew_leaves_the_undo_possible() -> None:
+    core = cut()
+    core.receive(ReplyPending(turn=2), 2 * S)
+    assert core.receive(Interrupt(turn=2, onset_sample=480, cause="server"), 2 * S) == []
+    assert core.state is State.CUT
+    assert core.receive(ReplyReady(turn=2), 2 * S) == []
+
+
 @pytest.mark.parametrize("make", [speaking, suspect, waiting])
 def test_the_stop_button_ends_every_state_and_drops_what_was_parked(
     make: Callable[[], BargeInCore],

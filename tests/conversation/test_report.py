@@ -32,7 +32,8 @@ def test_a_cut_is_reported_when_its_last_figure_is_known() -> None:
     log = muted_log()
     log.speech_started(SpeechStarted(source="server", onset_sample=24_100))
 
-    log.cut(Interrupt(turn=3, onset_sample=24_000, heard=(heard(12_000),)), 1_130 * MS)
+    cut = Interrupt(turn=3, onset_sample=24_000, cause="server", heard=(heard(12_000),))
+    log.cut(cut, 1_130 * MS)
     log.truncate_sent("A1", 0, 500)
     log.cancel_sent("R1", 1_130 * MS)
     assert log.finished() == []
@@ -40,7 +41,7 @@ def test_a_cut_is_reported_when_its_last_figure_is_known() -> None:
 
     assert log.finished() == [
         InterruptionReport(
-            cause="local",
+            cause="server",
             verdict="cut",
             turn=3,
             onset_sample=24_000,
