@@ -7,6 +7,7 @@ import socket
 import struct
 import sys
 import wave
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def half_a_sample(path: Path) -> str:
     return str(path)
 
 
-BAD_RECORDINGS = {
+BAD_RECORDINGS: dict[str, tuple[Callable[[Path], str], str]] = {
     "no WAV": (not_a_wav, "WAV"),
     "24 bits": (lambda path: wav(path, width=3), "24"),
     "stereo": (lambda path: wav(path, channels=2), "channels"),
