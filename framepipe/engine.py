@@ -160,9 +160,17 @@ class Engine:
         return self.graph.tail if isinstance(frame, UrgentUp) else self.graph.head
 
     def stop(self) -> None:
-        """Send ``End`` at the head, unless that has happened."""
+        """Send ``End`` at the head, unless that has happened.
+
+        A first stage that said ``End`` itself and still runs is cancelled.
+        """
         head = self.graph.head
-        if head.ended or self.failure is not None:
+        if self.failure is not None:
+            return
+        if head.ended:
+            for first, _ in head.down:
+                if first.cancel_run is not None:
+                    first.cancel_run()
             return
         self._push(head, End())
         if not self._busy:
@@ -205,6 +213,10 @@ class Engine:
         """Tell observers that a stage's task begins to work on a frame."""
         if self.is_observed:
             self._observe("handled", node, frame)
+
+    def decided(self, node: Node, frame: Frame) -> None:
+        """Tell observers that a stage's task put something else in the place of a frame."""
+        self._observe("decided", node, frame)
 
     def end_reached(self, node: Node) -> None:
         """The stage's task has dealt with everything before ``End``, and with it."""

@@ -160,8 +160,8 @@ class Pipeline(Group):
         await wait_for_room(engine, engine.graph.head)
 
     def new_turn(self) -> int:
-        """Open a turn of the agent, for frames that are emitted from outside."""
-        return self._running().new_turn()
+        """Open a turn of the agent, for frames that come from outside, by `emit` or `step`."""
+        return self._live().new_turn()
 
     def interrupt(self, *, cause: str = "caller", turn: int | None = None) -> Interrupt:
         """Cut the agent: the stop button.
@@ -174,9 +174,9 @@ class Pipeline(Group):
             The ``Interrupt`` with what the stages added: the mute point, what was heard.
 
         Raises:
-            EmitError: The pipeline does not run, or ``turn`` was never opened.
+            EmitError: The pipeline neither runs nor steps, or ``turn`` was never opened.
         """
-        return self._running().interrupt(Interrupt(cause=cause, turn=turn))
+        return self._live().interrupt(Interrupt(cause=cause, turn=turn))
 
     def step(self, frame: Frame, *, at_ns: int = 0) -> list[Frame]:
         """Deliver one frame without an event loop; for plain stages only.
@@ -194,9 +194,7 @@ class Pipeline(Group):
         """
         if self._is_running:
             raise EmitError("the pipeline runs; step() is for one that does not, so emit() instead")
-        if self._engine is None or not self._engine.keeps_left:
-            self._engine = self._stepping_engine()
-        engine = self._engine
+        engine = self._stepping()
         self._step_now_ns = at_ns
         engine.emit(engine.entry(frame), frame)
         left, engine.left = engine.left, []
@@ -211,7 +209,8 @@ class Pipeline(Group):
 
         ``what`` is "emitted", "handled", "dropped", "cut" or "decided" (a handler put something
         else in the place of its frame). Without an observer this costs nothing. An observer may
-        not emit; one that raises is removed with a warning.
+        not emit; one that raises is removed with a warning. An observer of a nested pipeline sees
+        all of the run that it is part of.
 
         Returns:
             A function that detaches it.
@@ -256,14 +255,14 @@ class Pipeline(Group):
         if self._is_running:
             raise WiringError("this pipeline runs already; make a second one")
         engine = Engine(self._graph())
-        for observer in self._observers:
-            engine.observe(observer)
         self._lend(engine)
         self._is_running = True
         return engine
 
     def _lend(self, engine: Engine) -> None:
         self._engine = engine
+        for observer in self._observers:
+            engine.observe(observer)
         for item in self.stages:
             for group in _groups(item):
                 group._lend(engine)
@@ -271,6 +270,18 @@ class Pipeline(Group):
     def _running(self) -> Engine:
         if self._engine is None or not self._is_running:
             raise EmitError("the pipeline does not run; emit inside `async with pipeline:`")
+        return self._engine
+
+    @property
+    def _is_stepping(self) -> bool:
+        return self._engine is not None and self._engine.keeps_left and not self._is_running
+
+    def _live(self) -> Engine:
+        return self._stepping() if self._is_stepping else self._running()
+
+    def _stepping(self) -> Engine:
+        if self._engine is None or not self._is_stepping:
+            self._engine = self._stepping_engine()
         return self._engine
 
     def _stepping_engine(self) -> Engine:

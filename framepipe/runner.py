@@ -293,12 +293,14 @@ class _Worker:
                 # Neither waiting for room nor sending is working: a cut must not eat output
                 # that is not interruptible. (The engine drops the rest.)
                 node.working_turn = 0
+                if engine.is_observed and output is not frame and not self._cut_short:
+                    engine.decided(node, frame)
                 if self._cut_short or output is None:
                     pass
                 elif not engine.relay(node, output):
                     await self._send_all([output] if isinstance(output, Frame) else list(output))
             else:
-                await self._stream(cast("AsyncGenerator[Frame, None]", result), turn)
+                await self._stream(frame, cast("AsyncGenerator[Frame, None]", result), turn)
             finished = True
         except Exception:
             finished = True
@@ -308,18 +310,22 @@ class _Worker:
             if turn and (self._cut_short or not finished):
                 engine.drop(node, frame, "cut")
 
-    async def _stream(self, frames: AsyncGenerator[Frame, None], turn: int) -> None:
+    async def _stream(self, frame: Frame, frames: AsyncGenerator[Frame, None], turn: int) -> None:
+        passed_on = False
         try:
             while True:
                 self._node.working_turn = turn
                 try:
                     made = await anext(frames)
                 except StopAsyncIteration:
+                    if self._engine.is_observed and not passed_on:
+                        self._engine.decided(self._node, frame)
                     return
                 finally:
                     self._node.working_turn = 0
                 if self._cut_short:
                     return
+                passed_on = passed_on or made is frame
                 await self._send(made)
                 if turn and self._engine.is_cut(turn):
                     self._node.dropped["cut"] += 1
