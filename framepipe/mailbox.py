@@ -69,6 +69,7 @@ class Mailbox:
 
     __slots__ = (
         "_frames",
+        "_has_end",
         "_line",
         "_live_by_turn",
         "capacity",
@@ -93,6 +94,7 @@ class Mailbox:
         self._line = line
         self._frames: deque[Ordered] = deque()
         self._live_by_turn: dict[int, int] = {}
+        self._has_end = False
 
     def put(self, frame: Ordered) -> None:
         """Add a frame that no interruption drops."""
@@ -114,6 +116,7 @@ class Mailbox:
 
     def put_end(self, frame: End) -> None:
         """Add the end, which takes no slot."""
+        self._has_end = True
         self._frames.append(frame)
         if self.wake_reader is not None:
             self._wake_reader()
@@ -121,6 +124,9 @@ class Mailbox:
     def take(self) -> Ordered | None:
         """The oldest frame that is not cut, or ``None`` when nothing waits."""
         frames = self._frames
+        if not self.depth and not self._has_end and self.on_drop is None:
+            frames.clear()  # all that waits was cut, and nobody wants to know of each
+            return None
         while frames:
             frame = frames.popleft()
             if isinstance(frame, Interruptible):

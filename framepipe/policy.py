@@ -13,14 +13,14 @@ The pipeline makes the stages that are given to it as classes, each with its tab
 
 from __future__ import annotations
 
-import difflib
 import inspect
-import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from framepipe.errors import WiringError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Policy:
@@ -42,8 +42,11 @@ class Policy:
         Raises:
             WiringError: There is no such file, or it is no TOML with one table a stage.
         """
+        import tomllib  # here, because `import framepipe` should be light
+
         try:
-            tables = tomllib.loads(Path(path).read_text("utf-8"))
+            with open(path, encoding="utf-8") as file:
+                tables = tomllib.loads(file.read())
         except OSError as error:
             raise WiringError(f"{path}: {error.strerror}; a policy is a TOML file") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -106,5 +109,7 @@ class Policy:
 
 def nearest(word: str, known: list[str]) -> str:
     """A hint for a word that is not among the known ones."""
+    import difflib  # here, because `import framepipe` should be light
+
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.0)
     return f"the nearest is {close[0]!r}" if close else "there are none"

@@ -224,8 +224,8 @@ class _Worker:
         self._mailbox = mailbox
         self._backend = backend
         self._plans: dict[type, _Plan] = {}
-        self._scope = anyio.CancelScope()
         self._cut_short = False
+        self._scope: anyio.CancelScope
 
     async def work(self) -> None:
         # One scope for the stage, reopened after a cut: one for each frame costs microseconds.
