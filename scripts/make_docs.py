@@ -257,6 +257,8 @@ def engine_page() -> str:
         made.append(f"## {heading}")
         here = [n for n in left if origin(left[n]) in modules]
         if heading == "Frames":
+            left.pop("evolve")  # attrs', which keeps it in another module on newer Pythons
+            here = [n for n in here if n in left]
             made.append(
                 "The bases, all frames and `evolve(frame, **changes)`, which makes a changed copy, "
                 "are on [a page of their own](frames.md)."
