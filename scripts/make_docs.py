@@ -253,12 +253,11 @@ def engine_page() -> str:
     package = importlib.import_module("framepipe")
     made = [_MADE, _ENGINE_INTRO]
     left = {name: value for name, value in vars(package).items() if is_own(name, value)}
+    left.pop("evolve")  # from attrs, which renames it after a class on Python 3.13
     for heading, modules in _ENGINE_MODULES:
         made.append(f"## {heading}")
         here = [n for n in left if origin(left[n]) in modules]
         if heading == "Frames":
-            left.pop("evolve")  # attrs', which keeps it in another module on newer Pythons
-            here = [n for n in here if n in left]
             made.append(
                 "The bases, all frames and `evolve(frame, **changes)`, which makes a changed copy, "
                 "are on [a page of their own](frames.md)."
