@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks import engine, imports
+from benchmarks import codec, engine, imports, sessions
 from benchmarks.measure import show
 
 show("The engine", engine.figures())
 show("The import", imports.figures())
+show("The codec", codec.figures())
+show("200 sessions at the speed of speech", sessions.figures())

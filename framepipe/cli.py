@@ -6,7 +6,7 @@ import sys
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import anyio
 import typer
@@ -14,8 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from framepipe.errors import FramepipeError, ProcessorError, only_error
+from framepipe.errors import FramepipeError, ProcessorError, WiringError, only_error
 from framepipe.frames import InterruptionReport
+
+if TYPE_CHECKING:  # the command line starts faster without the protocol
+    from framepipe.realtime.mind import Ears, Mind
 
 app = typer.Typer(
     name="framepipe",
@@ -31,6 +34,8 @@ class MindName(StrEnum):
 
     talk = "talk"
     echo = "echo"
+    scripted = "scripted"
+    booking = "booking"
 
 
 @app.command()
@@ -71,34 +76,161 @@ def demo(
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen at.")] = 8765,
+    key: Annotated[
+        str | None, typer.Option(help="What clients must present.", envvar="FRAMEPIPE_SERVE_KEY")
+    ] = None,
     mind: Annotated[MindName, typer.Option(help="What the server answers.")] = MindName.talk,
     answer_ms: Annotated[int, typer.Option(help="How long `talk` talks.")] = 6_000,
+    script: Annotated[
+        Path | None, typer.Option(help="TOML or JSON file with the answers of `scripted`.")
+    ] = None,
+    grammar: Annotated[
+        Path | None, typer.Option(help="JSGF file: hear the user with pocketsphinx.")
+    ] = None,
+    first_audio_ms: Annotated[
+        float | None, typer.Option(help="From a response to its first audio; 250 to 500.")
+    ] = None,
     generation_speed: Annotated[
         float, typer.Option(help="Audio is made this many times faster than real time; 8 to 12.")
     ] = 10.0,
     cancel_latency_ms: Annotated[
         int, typer.Option(help="From a cancel to the end of the response.")
     ] = 200,
+    late_deltas: Annotated[
+        bool, typer.Option(help="Deltas still come between a cancel and that end.")
+    ] = True,
+    limit_s: Annotated[float, typer.Option(help="Length at which a session ends itself.")] = 3_600,
+    delay_ms: Annotated[float, typer.Option(help="Delay of each direction of the line.")] = 0.0,
+    jitter_ms: Annotated[float, typer.Option(help="Up to so much more, for each message.")] = 0.0,
+    late_ms: Annotated[
+        float, typer.Option(help="Events that are not ordered come up to so much later.")
+    ] = 0.0,
+    repeat: Annotated[bool, typer.Option(help="The same events come twice.")] = False,
+    error_after_events: Annotated[
+        int | None, typer.Option(help="An error after every so many events.")
+    ] = None,
+    error_code: Annotated[str, typer.Option(help="Its code.")] = "server_error",
+    drop_after_s: Annotated[
+        float | None, typer.Option(help="Cut each connection after so long, without a goodbye.")
+    ] = None,
+    half_open_after_s: Annotated[
+        float | None, typer.Option(help="From then on, silence on an open socket.")
+    ] = None,
+    close_after_events: Annotated[
+        int | None, typer.Option(help="Close each connection after so many events.")
+    ] = None,
+    refuse_status: Annotated[
+        int | None, typer.Option(help="Refuse each connection with this HTTP status.")
+    ] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="File for every message, a JSON line each.")
+    ] = None,
 ) -> None:
     """Serve the Realtime protocol on this machine, without a model behind it."""
     from framepipe.realtime.answer_plan import Pace
-    from framepipe.realtime.mind import Echo, Talk
     from framepipe.realtime.server import ServerSettings, serve
+    from framepipe.realtime.server_faults import Faults
+    from framepipe.realtime.wire_trace import WireTrace
 
-    settings = ServerSettings(
-        mind=Talk(answer_ms) if mind is MindName.talk else Echo(),
-        pace=Pace(
-            generation_speed=(generation_speed, generation_speed),
-            cancel_latency_ms=cancel_latency_ms,
-        ),
+    first_ms = (250.0, 500.0) if first_audio_ms is None else (first_audio_ms, first_audio_ms)
+    chosen, ears = _mind_and_ears(mind, answer_ms, script, grammar)
+    with WireTrace(trace) as tap:
+        settings = ServerSettings(
+            mind=chosen,
+            ears=ears,
+            key=key,
+            limit_s=limit_s,
+            pace=Pace(
+                first_audio_ms=first_ms,
+                generation_speed=(generation_speed, generation_speed),
+                cancel_latency_ms=cancel_latency_ms,
+                late_deltas=late_deltas,
+            ),
+            faults=Faults(
+                refuse_status=refuse_status,
+                close_after_events=close_after_events,
+                drop_after_s=drop_after_s,
+                half_open_after_s=half_open_after_s,
+                delay_to_server_ms=delay_ms,
+                delay_to_client_ms=delay_ms,
+                jitter_ms=jitter_ms,
+                late_ms=late_ms,
+                repeat=repeat,
+                error_after_events=error_after_events,
+                error_code=error_code,
+            ),
+            tap=tap if trace else None,
+        )
+
+        async def serve_and_say() -> None:
+            async with anyio.create_task_group() as tasks:
+                taken = await tasks.start(partial(serve, settings, host=host, port=port))
+                typer.echo(f"ws://{host}:{taken}/v1/realtime  (Ctrl-C ends)")
+
+        anyio.run(serve_and_say)
+
+
+def _mind_and_ears(
+    name: MindName, answer_ms: int, script: Path | None, grammar: Path | None
+) -> tuple[Mind, Ears | None]:
+    """What `serve` answers with, and hears with."""
+    from framepipe.realtime.booking import Booking
+    from framepipe.realtime.ears import read_grammar
+    from framepipe.realtime.mind import Echo, Talk
+    from framepipe.realtime.script_file import read_script
+
+    if (name is MindName.scripted) != (script is not None):
+        raise WiringError("--mind scripted and --script FILE belong together; give both or neither")
+    ears = None if grammar is None else read_grammar(grammar)
+    if script is not None:
+        read = read_script(script)
+        return read.mind, ears or read.ears
+    minds: dict[MindName, Mind] = {
+        MindName.talk: Talk(answer_ms),
+        MindName.echo: Echo(),
+        MindName.booking: Booking(),
+    }
+    return minds[name], ears
+
+
+@app.command()
+def call(
+    mic: Annotated[Path, typer.Option(help="The user: a 16-bit mono WAV, sent as it is.")],
+    speaker: Annotated[Path, typer.Option(help="File for what is heard of the agent.")],
+    url: Annotated[
+        str | None, typer.Option(help="Where the service is; OpenAI if it is not said.")
+    ] = None,
+    until_silent: Annotated[
+        float, typer.Option(help="Seconds of the agent's silence, after the user, that end it.")
+    ] = 3.0,
+    seconds: Annotated[
+        float | None, typer.Option(help="Length of the call, whatever happens in it.")
+    ] = None,
+    trace: Annotated[Path | None, typer.Option(help="File for everything that happens.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model, or Azure's deployment.")] = None,
+    instructions: Annotated[str | None, typer.Option(help="What the model shall be.")] = None,
+    greeting: Annotated[str | None, typer.Option(help="What the agent says first.")] = None,
+) -> None:
+    """A whole call from files, at the speed of speech. Ctrl-C ends it with everything written."""
+    from framepipe.call import CallSettings, run_call
+    from framepipe.realtime.address import OPENAI_MODEL
+    from framepipe.realtime.session import SessionSettings
+
+    settings = CallSettings(
+        mic=mic,
+        speaker=speaker,
+        url=url,
+        until_silent_s=until_silent,
+        seconds=seconds,
+        trace=trace,
+        model=model or OPENAI_MODEL,
+        greeting=greeting,
+        session=SessionSettings(instructions=instructions),
     )
-
-    async def serve_and_say() -> None:
-        async with anyio.create_task_group() as tasks:
-            taken = await tasks.start(partial(serve, settings, host=host, port=port))
-            typer.echo(f"ws://{host}:{taken}/v1/realtime  (Ctrl-C ends)")
-
-    anyio.run(serve_and_say)
+    result = run_call(settings, lambda line: typer.echo(line))
+    if result.reports:
+        Console().print(_report_table(result.reports))
+    typer.echo(f"{speaker}: {result.seconds:.1f} s of what was heard")
 
 
 def _report_table(reports: tuple[InterruptionReport, ...]) -> Table:

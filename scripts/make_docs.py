@@ -88,7 +88,11 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "framepipe.realtime.session",
             "framepipe.realtime.server",
+            "framepipe.realtime.server_faults",
             "framepipe.realtime.mind",
+            "framepipe.realtime.booking",
+            "framepipe.realtime.script_file",
+            "framepipe.realtime.ears",
             "framepipe.realtime.speech",
             "framepipe.realtime.voice",
             "framepipe.realtime.connection",
@@ -497,6 +501,88 @@ def _cell(cell: Any) -> str:
     return " ".join(part for part in (orders, f"→ {cell.to.name}" if cell.to else "") if part)
 
 
+# --- the table of the protocol's events --------------------------------------------------------
+
+_EVENTS_INTRO = """\
+# The events of the protocol
+
+Made from the code and the tests. *client*: framepipe's client sends it, or acts on it; all others
+are decoded and handed on. *server*: the embedded server understands it, or sends it. *shown by*: a
+test with the event in it."""
+
+_ANY_EVENT = "tests/realtime/test_event_table.py"
+"""Where every event is decoded and encoded: shown when no other test has it."""
+
+
+def events_page() -> str:
+    """Every event, which half has it, and the test that shows it."""
+    wire = importlib.import_module("framepipe.realtime.events")
+    client, server = _source(server=False), _source(server=True)
+    tests = _tests_with_source()
+    made = [_MADE, "", _EVENTS_INTRO]
+    for title, union, by_client, by_server in (
+        ("Client events", wire.KnownClientEvent, "sends", "understands"),
+        ("Server events", wire.KnownServerEvent, "acts on", "sends"),
+    ):
+        made += [
+            "",
+            f"## {title}",
+            "",
+            "| event | client | server | shown by |",
+            "|---|---|---|---|",
+        ]
+        for event in union.__args__:
+            kind = str(event.__struct_config__.tag)
+            word = re.compile(rf"\b{event.__name__}\b")
+            cells = (
+                f"`{kind}`",
+                by_client if word.search(client) else "–",
+                by_server if word.search(server) else "–",
+                _shown_by(kind, tests),
+            )
+            made.append("| " + " | ".join(cells) + " |")
+    return "\n".join(made) + "\n"
+
+
+def _source(*, server: bool) -> str:
+    """The code of one half of the protocol, imports left out: a name in it is a use."""
+    paths = [
+        path
+        for path in (ROOT / "framepipe" / "realtime").glob("*.py")
+        if path.name.startswith("server") is server and path.name != "events.py"
+    ]
+    if not server:
+        paths += (ROOT / "processors" / "framepipe_processors").glob("realtime*.py")
+    imports = re.compile(r"^from .*? import (\(.*?\)|.*?$)", re.MULTILINE | re.DOTALL)
+    return "\n".join(imports.sub("", path.read_text("utf-8")) for path in sorted(paths))
+
+
+def _tests_with_source() -> list[tuple[str, str, str]]:
+    """File, name and text of every test of the protocol."""
+    found: list[tuple[str, str, str]] = []
+    for path in sorted((ROOT / "tests" / "realtime").glob("test_*.py")):
+        text = path.read_text("utf-8")
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name[:4] == "test":
+                where = path.relative_to(ROOT).as_posix()
+                found.append((where, node.name, ast.get_source_segment(text, node) or ""))
+    return found
+
+
+def _shown_by(kind: str, tests: list[tuple[str, str, str]]) -> str:
+    named = [
+        (where, name) for where, name, text in tests if f'"{kind}"' in text and where != _ANY_EVENT
+    ]
+    # The server's own scripts are the plainest.
+    named.sort(key=lambda one: "test_server" not in one[0])
+    where, name = named[0] if named else (_ANY_EVENT, _first_test(tests))
+    return f"[{name}](../../{where})"
+
+
+def _first_test(tests: list[tuple[str, str, str]]) -> str:
+    return next(name for where, name, _ in tests if where == _ANY_EVENT)
+
+
 # --- all pages --------------------------------------------------------------------------------
 
 
@@ -505,6 +591,7 @@ def pages() -> dict[Path, str]:
     made = {
         DOCS / "reference" / "frames.md": frames_page(),
         DOCS / "reference" / "engine.md": engine_page(),
+        DOCS / "reference" / "realtime-events.md": events_page(),
     }
     for name, (intro, modules) in PAGES.items():
         made[DOCS / "reference" / name] = modules_page(intro, modules)

@@ -110,7 +110,7 @@ async def converse(seed: int) -> Conversation:
     async with server_in_process(settings) as server:
         pipeline = Pipeline(
             NoisyUser(bursts, at_ms + 500),
-            LocalVad(),
+            LocalVad(second_stage=False),  # it would call the bursts what they are
             Realtime(url="ws://127.0.0.1/v1/realtime", connect=server.connect),
             Playout(),
             BargeIn(),

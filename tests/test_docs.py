@@ -155,7 +155,7 @@ def test_the_layout_names_every_layer_in_the_order_of_the_contract() -> None:
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("name", ["demo", "serve"])
+@pytest.mark.parametrize("name", ["call", "demo", "serve"])
 def test_every_option_of_a_command_is_on_its_page(name: str) -> None:
     page = (DOCS / "reference" / "command-line.md").read_text("utf-8")
     section = page.partition(f"## {name}\n")[2].partition("\n## ")[0]

@@ -36,6 +36,11 @@ SAID = {
     "noise_gate": ["a voice: -21 dBFS in, -21 dBFS out", "a fan: -61 dBFS in, -inf dBFS out"],
     "policy": ["frames of 20 ms, in mode 2", "the nearest is 'mutes_per_5_s'"],
     "statistics_and_observers": ["cut  the tail", "cut up to 1", "dropped {'cut': 3}"],
+    "tools": [
+        "the model calls weather with",
+        "weather answers: sunny in Oslo, 21 degrees",
+        "the agent says: It is sunny in Oslo.",
+    ],
     "word_counter": ["5 of 32 places taken", "done: 14 words"],
 }
 """What each example must print, besides other things."""

@@ -43,6 +43,7 @@ from framepipe.frames import (
     Swallow,
     Undo,
     Unmute,
+    UrgentDown,
 )
 
 # --- the table --------------------------------------------------------------------------------
@@ -274,6 +275,20 @@ MUTES_WINDOW_NS: Final = 5_000_000_000
 _SPEECHES_KEPT: Final = 16
 
 
+@frozen(kw_only=True)
+class SecondStageReady(UrgentDown):
+    """From here on, somebody judges every sound that a detector takes for speech.
+
+    Comes before the first sound that could be judged, so that the first barge-in of a call is
+    already decided by the right rule.
+
+    Attributes:
+        source: Who judges; the ``source`` of its `SpeechConfirmed` and `SpeechRejected`.
+    """
+
+    source: str
+
+
 @frozen
 class TranscriptVerdict:
     """What a transcript of user speech means for the agent's voice.
@@ -298,6 +313,7 @@ Fact: TypeAlias = (
     | Drained
     | Interrupt
     | ConnectionState
+    | SecondStageReady
     | TranscriptVerdict
 )
 """What the core is told."""
@@ -339,7 +355,8 @@ class BargeInCore:
 
     Args:
         two: A second stage is present (`SpeechConfirmed`, `SpeechRejected`): the service's word
-            is then evidence, not a verdict.
+            is then evidence, not a verdict. ``None``: as soon as one is heard of, by
+            `SecondStageReady` or by a verdict.
         cause: Written on every `Interrupt`; by default the source that decided it.
         mutes_per_5_s: After so many wrong mutes within five seconds the local detector does not
             mute; the others still do.
@@ -358,7 +375,7 @@ class BargeInCore:
     def __init__(
         self,
         *,
-        two: bool = False,
+        two: bool | None = None,
         cause: str | None = None,
         mutes_per_5_s: int = 3,
         undo_ms: int = 2_000,
@@ -374,7 +391,8 @@ class BargeInCore:
         self.state = State.IDLE
         self.deadline_ns: int | None = None
         self.unarmed_edges = 0
-        self._two = two
+        self._two = bool(two)
+        self._learns_two = two is None
         self._cause = cause
         self._mutes_per_5_s = mutes_per_5_s
         self._undo_ns = undo_ms * _NS_PER_MS
@@ -409,6 +427,10 @@ class BargeInCore:
         Returns:
             Orders, in the order to give them.
         """
+        if self._learns_two and isinstance(
+            fact, SecondStageReady | SpeechConfirmed | SpeechRejected
+        ):
+            self._two = True
         match fact:
             case SpeechStarted(source="server"):
                 return self._server_started(fact, at_ns)
@@ -442,6 +464,8 @@ class BargeInCore:
             case ConnectionState():
                 is_gone = fact.state in ("reconnecting", "closed")
                 return self._happens(Event.SOCKET_GONE, at_ns) if is_gone else []
+            case SecondStageReady():
+                return []
 
     def deadline_reached(self, at_ns: int) -> list[Command]:
         """The time has come.

@@ -152,6 +152,11 @@ class InterruptionLog:
                 account.cancel_to_ack_ns = max(account.cancel_to_ack_ns or 0, took_ns)
                 account.late_ms += late_ms
 
+    def connection_lost(self) -> None:
+        """No cancelled response will say any more that it has ended."""
+        for account in self._open:
+            account.cancelled_ns.clear()
+
     def finished(self) -> list[InterruptionReport]:
         """The accounts whose last figure is known, oldest first; each is given once."""
         done: list[_Account] = []

@@ -144,6 +144,7 @@ def user_seconds(user: Path) -> float:
 @asynccontextmanager
 async def _server(*, fast: bool) -> AsyncGenerator[tuple[str, Connect], None]:
     settings = ServerSettings(mind=Talk(ANSWER_MS), pace=Pace(generation_speed=GENERATION_SPEED))
+    settings.voice.talk(ANSWER_MS)  # espeak-ng takes a moment, which would make the first mute late
     if fast:
         async with server_in_process(settings) as server:
             yield "ws://127.0.0.1/v1/realtime", server.connect

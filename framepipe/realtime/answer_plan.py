@@ -23,6 +23,7 @@ from attrs import evolve, frozen
 from framepipe.errors import FramepipeError
 from framepipe.realtime.mind import Output, Recording, TalkFor, ToolUse, Words
 from framepipe.realtime.speech import Voice
+from framepipe.realtime.speed import at_speed
 
 _BYTES_PER_MS = 48
 
@@ -139,18 +140,21 @@ class Planned:
     step: Step
 
 
-def contents_of(outputs: Sequence[Output], modality: str, voice: Voice) -> list[Content]:
+def contents_of(
+    outputs: Sequence[Output], modality: str, voice: Voice, speed: float = 1.0
+) -> list[Content]:
     """What a mind's answer becomes.
 
     Args:
         outputs: The answer.
         modality: "audio" or "text".
         voice: Speaks what is to be heard.
+        speed: Of what is said; recordings, and talk for a set time, last as long as they do.
 
     Raises:
         VoiceError: The voice cannot.
     """
-    return [_content(output, modality, voice) for output in outputs]
+    return [_content(output, modality, voice, speed) for output in outputs]
 
 
 def limited(contents: Sequence[Content], max_tokens: int) -> tuple[list[Content], bool]:
@@ -235,14 +239,14 @@ def _time(timed: tuple[float, Step]) -> float:
     return timed[0]
 
 
-def _content(output: Output, modality: str, voice: Voice) -> Content:
+def _content(output: Output, modality: str, voice: Voice, speed: float) -> Content:
     match output:
         case ToolUse(name=name, arguments=arguments):
             return Content(kind="call", text=arguments, name=name)
         case Words(text=text) if modality == "text":
             return Content(kind="text", text=text)
         case Words(text=text):
-            return Content(kind="audio", text=text, pcm=voice.speak(text))
+            return Content(kind="audio", text=text, pcm=at_speed(voice.speak(text), speed))
         case TalkFor(duration_ms=duration_ms):
             speech = voice.talk(duration_ms)
             text, pcm = speech.text, speech.pcm

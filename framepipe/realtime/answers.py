@@ -186,6 +186,12 @@ class AnswerBook:
         return tuple(answer for answer in self._answers.values() if not answer.done)
 
     @property
+    def ungranted(self) -> tuple[ResponseParams | None, ...]:
+        """What the application asked for and did not get, oldest first."""
+        waiting = [*([self._in_flight] if self._in_flight else []), *self._queue]
+        return tuple(ask.params for ask in waiting if not (ask.for_debt or ask.granted))
+
+    @property
     def settled(self) -> bool:
         """Nothing is active, asked for, or owed."""
         return not (self._owed or self._queue or self._in_flight or self.active)
@@ -233,6 +239,19 @@ class AnswerBook:
         self._last_item = item
         if self._service_answers and not item.swallowed:
             self._owe(item, at_ns)
+
+    def owe(self, name: str, position_sample: int, at_ns: int) -> None:
+        """Something beside a user item wants an answer: the results of tools, a lost answer.
+
+        The next response pays it, whoever asks for it.
+
+        Args:
+            name: Of the debt; the same again is one debt.
+            position_sample: Where the microphone is: a cut by later speech covers it.
+            at_ns: Now.
+        """
+        if name not in self._owed:
+            self._owe(UserItem(name, position_sample, position_sample), at_ns)
 
     def swallow(self, item_id: str, at_ns: int) -> Answer | None:
         """An item was no speech. What its response had answered besides is owed again.

@@ -28,10 +28,34 @@ OPEN_TIMEOUT_S: Final = 10.0
 CLOSE_TIMEOUT_S: Final = 2.0
 """How long we wait for the other side's goodbye; the socket is closed after it in any case."""
 
+PING_INTERVAL_S: Final = 10.0
+"""How often the other side is asked whether it is still there, however silent the call is."""
+
+PING_TIMEOUT_S: Final = 10.0
+"""How long its answer may take; then the connection is broken. A network that swallows packets
+says nothing by itself for many minutes."""
+
 MEMORY_CAPACITY: Final = 1_024
 """Messages that wait in one direction of a memory pair before the sender does."""
 
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class HandshakeRefused(TransportBroken):
+    """The server answered the opening request, and did not open the connection.
+
+    Attributes:
+        status: Its HTTP status.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the same request will be refused again: it is wrong, not the moment."""
+        return 400 <= self.status < 500 and self.status not in (408, 425, 429)
 
 
 class Connection(Protocol):
@@ -80,7 +104,12 @@ def is_loopback(url: str) -> bool:
 
 @asynccontextmanager
 async def connect(
-    url: str, headers: Mapping[str, str], *, open_timeout_s: float = OPEN_TIMEOUT_S
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    open_timeout_s: float = OPEN_TIMEOUT_S,
+    ping_interval_s: float = PING_INTERVAL_S,
+    ping_timeout_s: float = PING_TIMEOUT_S,
 ) -> AsyncGenerator[Connection, None]:
     """Open a WebSocket and close it at the end of the context.
 
@@ -88,12 +117,15 @@ async def connect(
         url: ``ws://…`` or ``wss://…``.
         headers: Sent with the opening request.
         open_timeout_s: Seconds that the server may take to open it.
+        ping_interval_s: Seconds between two pings.
+        ping_timeout_s: Seconds that the answer to a ping may take.
 
     Raises:
+        HandshakeRefused: The server says no; a `TransportBroken` with an HTTP status.
         TransportBroken: No connection came about; the message says why in one line and never
             holds a header.
     """
-    from websockets.exceptions import InvalidHandshake, InvalidURI
+    from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
 
     async with AsyncExitStack() as stack:
         try:
@@ -107,11 +139,16 @@ async def connect(
                     proxy=None if is_loopback(url) else True,
                     open_timeout=open_timeout_s,
                     close_timeout=CLOSE_TIMEOUT_S,
+                    ping_interval=ping_interval_s,
+                    ping_timeout=ping_timeout_s,
                 )
             )
         except TimeoutError as error:
             why = f"it did not open the connection within {open_timeout_s:g} s"
             raise TransportBroken(f"{_where(url)}: {why}") from error
+        except InvalidStatus as error:
+            status = error.response.status_code
+            raise HandshakeRefused(f"{_where(url)}: {_why_refused(status)}", status) from error
         except (OSError, InvalidHandshake) as error:
             raise TransportBroken(f"{_where(url)}: {_why_not_open(error)}") from error
         except InvalidURI as error:
@@ -276,13 +313,12 @@ def _where(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname or ''}" + (f":{parts.port}" if parts.port else "")
 
 
-def _why_not_open(error: Exception) -> str:
-    from websockets.exceptions import InvalidStatus
+def _why_refused(status: int) -> str:
+    hint = "; is the key right?" if status in (401, 403) else ""
+    return f"it refused the connection with HTTP status {status}{hint}"
 
-    if isinstance(error, InvalidStatus):
-        status = error.response.status_code
-        hint = "; is the key right?" if status in (401, 403) else ""
-        return f"it refused the connection with HTTP status {status}{hint}"
+
+def _why_not_open(error: Exception) -> str:
     if isinstance(error, ConnectionRefusedError) or "all attempts to connect" in str(error):
         return "nobody listens there"
     if isinstance(error, OSError):

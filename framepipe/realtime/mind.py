@@ -73,6 +73,8 @@ class Question:
         instructions: The session's, or those of this response.
         heard: Words of the newest user item; ``None`` when nobody made them out.
         recording: Its audio, 24 kHz mono s16le; empty for typed words.
+        said: Words of every user item so far, oldest first; "" where nobody made them out.
+        tools: Names of the tools that may be called.
         answered: Responses that this session began before this one.
     """
 
@@ -80,6 +82,8 @@ class Question:
     instructions: str = ""
     heard: str | None = None
     recording: bytes = b""
+    said: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
     answered: int = 0
 
 

@@ -20,17 +20,19 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, Literal
+from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
+from anyio.lowlevel import current_token
 from attrs import field, frozen, validators
 
 from framepipe.errors import (
     FramepipeError,
     RemoteProtocolError,
     TransportBroken,
+    TransportClosed,
     TransportError,
     WiringError,
 )
@@ -38,7 +40,9 @@ from framepipe.realtime.answer_plan import Pace
 from framepipe.realtime.connection import Connection, WebSocketConnection, memory_pair
 from framepipe.realtime.events import ErrorDetail, ErrorEvent, encode
 from framepipe.realtime.mind import Ears, Mind, Talk
-from framepipe.realtime.server_protocol import ServerProtocol
+from framepipe.realtime.server_faults import Faults as Faults
+from framepipe.realtime.server_faults import FaultyLine
+from framepipe.realtime.server_protocol import Sent, ServerProtocol
 from framepipe.realtime.server_session import SESSION_LIMIT_S
 from framepipe.realtime.server_vad import SpeechDetector
 from framepipe.realtime.speech import Voice
@@ -75,23 +79,8 @@ _socket_log = _log.getChild("socket")
 _socket_log.addFilter(_OneLine())
 
 
-@frozen(kw_only=True)
-class Faults:
-    """What goes wrong on purpose.
-
-    Attributes:
-        refuse_status: HTTP status with which every handshake is refused, such as 503.
-        hang: "opening": the handshake is never answered; "session": it is, and then nothing is.
-        close_after_events: Close the connection after this many server events.
-        close_code: With which code; one that WebSocket allows to be sent, such as 1011 or 4000.
-    """
-
-    refuse_status: int | None = None
-    hang: Literal["opening", "session"] | None = None
-    close_after_events: int | None = field(
-        default=None, validator=validators.optional(validators.ge(0))
-    )
-    close_code: int = 1011
+Tap: TypeAlias = Callable[[str, str, str], None]
+"""Told every message of every session: its id, "client" or "server" (who sent it), and the text."""
 
 
 @frozen(kw_only=True)
@@ -109,6 +98,7 @@ class ServerSettings:
         limit_s: Length at which a session ends itself, in seconds.
         key: What clients must present; ``None`` lets everybody in.
         faults: What goes wrong on purpose.
+        tap: Sees every message as the server receives and sends it.
     """
 
     mind: Mind = field(factory=Talk)
@@ -121,10 +111,14 @@ class ServerSettings:
     limit_s: float = field(default=SESSION_LIMIT_S, validator=validators.gt(0))
     key: str | None = field(default=None, repr=False)
     faults: Faults = field(factory=Faults)
+    tap: Tap | None = None
 
 
 async def serve_connection(
-    connection: Connection, session: ServerProtocol, faults: Faults | None = None
+    connection: Connection,
+    session: ServerProtocol,
+    faults: Faults | None = None,
+    tap: Tap | None = None,
 ) -> None:
     """Serve one session until the client leaves or the session ends itself.
 
@@ -132,14 +126,15 @@ async def serve_connection(
         connection: To the client; closed at the end.
         session: A fresh session.
         faults: What goes wrong on purpose.
+        tap: Sees every message.
 
     Cancellation closes the connection and leaves nothing behind. A mind that raises ends the
     session with code 1011, and its exception goes on.
     """
-    faults = faults or Faults()
+    serving = _Serving(connection, session, faults or Faults(), tap)
     code, reason = 1011, "the embedded server failed"
     try:
-        code, reason = await _session(connection, session, faults)
+        code, reason = await serving.run()
     except anyio.get_cancelled_exc_class():
         code, reason = 1001, "the embedded server stops"
         raise
@@ -150,37 +145,78 @@ async def serve_connection(
             await connection.aclose(code, reason)
 
 
-async def _session(
-    connection: Connection, session: ServerProtocol, faults: Faults
-) -> tuple[int, str]:
-    """The loop; returns how to say goodbye."""
-    left = math.inf if faults.close_after_events is None else faults.close_after_events
-    sent = [] if faults.hang == "session" else session.open(_now_ns())
-    while True:
-        for _, event in sent:
-            if left <= 0:
-                return faults.close_code, "closed on purpose"
-            await connection.send(encode(event))
-            left -= 1
-        if left <= 0:
-            return faults.close_code, "closed on purpose"
-        if session.ended is not None:
-            return session.ended.code, session.ended.reason
+class _Serving:
+    """One session and its connection: wait for whichever comes first, hand it on, repeat."""
+
+    def __init__(
+        self, connection: Connection, session: ServerProtocol, faults: Faults, tap: Tap | None
+    ) -> None:
+        self._connection, self._session, self._faults, self._tap = connection, session, faults, tap
+        self._line = FaultyLine(faults)
+        self._left = math.inf if faults.close_after_events is None else faults.close_after_events
+        self._began_ns = _now_ns()
+
+    async def run(self) -> tuple[int, str]:
+        """Serve; returns how to say goodbye."""
+        faults = self._faults
         if faults.hang == "session":
-            await connection.receive()
-            sent = []
-            continue
-        due_ns = session.deadline_ns
-        with anyio.CancelScope(deadline=math.inf if due_ns is None else due_ns / 1e9) as waiting:
+            while True:
+                await self._connection.receive()
+        self._answer(self._session.open(_now_ns()))
+        while True:
+            for text in self._line.for_client(_now_ns()):
+                if self._left > 0:
+                    await self._connection.send(text)
+                    self._left -= 1
+            if self._left <= 0:
+                return faults.close_code, "closed on purpose"
+            ended = self._session.ended
+            if ended is not None and self._line.deadline_ns is None:
+                return ended.code, ended.reason
+            if self._is_past(faults.drop_after_s):
+                await _drop(self._connection)
+                raise TransportClosed("dropped on purpose")
+            if self._is_past(faults.half_open_after_s):
+                await _freeze(self._connection)
+                raise TransportClosed("half open on purpose")
+            await self._step()
+
+    async def _step(self) -> None:
+        due_ns = self._due_ns()
+        deadline = math.inf if due_ns is None else due_ns / 1e9
+        with anyio.CancelScope(deadline=deadline) as waiting:
             try:
-                text = await connection.receive()
+                self._line.from_client(await self._connection.receive(), _now_ns())
             except RemoteProtocolError as error:
-                sent = session.refuse(str(error), _now_ns())
-            else:
-                sent = session.receive_text(text, _now_ns())
+                self._answer(self._session.refuse(str(error), _now_ns()))
+        # A clock in floating point may wake a hair before the deadline.
+        now_ns = max(_now_ns(), due_ns or 0) if waiting.cancelled_caught else _now_ns()
+        for text in self._line.for_server(now_ns):
+            if self._tap is not None:
+                self._tap(str(self._session.session.id), "client", text)
+            self._answer(self._session.receive_text(text, now_ns))
         if waiting.cancelled_caught:
-            # A clock in floating point may wake a hair before the deadline.
-            sent = session.advance(max(_now_ns(), due_ns or 0))
+            self._answer(self._session.advance(now_ns))
+
+    def _answer(self, sent: Sequence[Sent]) -> None:
+        events = [event for _, event in sent]
+        if self._tap is not None:
+            for event in events:
+                self._tap(str(self._session.session.id), "server", encode(event))
+        self._line.from_server(events, _now_ns())
+
+    def _is_past(self, after_s: float | None) -> bool:
+        return after_s is not None and _now_ns() >= self._began_ns + after_s * 1e9
+
+    def _due_ns(self) -> int | None:
+        faults = self._faults
+        ends = [
+            self._began_ns + round(after_s * 1e9)
+            for after_s in (faults.drop_after_s, faults.half_open_after_s)
+            if after_s is not None
+        ]
+        own = (self._session.deadline_ns, self._line.deadline_ns)
+        return min((at_ns for at_ns in (*ends, *own) if at_ns is not None), default=None)
 
 
 class EmbeddedServer:
@@ -268,7 +304,7 @@ class InProcessServer(EmbeddedServer):
             return
         session = self.new_session(url)
         self.sessions.append(session)
-        await serve_connection(far, session, self.settings.faults)
+        await serve_connection(far, session, self.settings.faults, self.settings.tap)
 
 
 @asynccontextmanager
@@ -404,16 +440,52 @@ class _SocketServer(EmbeddedServer):
         return None if status is None else socket.respond(status, "refused\n")
 
     async def _handle(self, socket: Any) -> None:
-        connection = WebSocketConnection(socket)
+        connection = _SocketConnection(socket)
         headers = dict(socket.request.headers.raw_items())
         try:
             if await _turned_away(connection, headers):
                 return
             session = self.new_session(socket.request.path, started_unix_s=int(time.time()))
-            await serve_connection(connection, session, self.settings.faults)
+            await serve_connection(connection, session, self.settings.faults, self.settings.tap)
         except FramepipeError as error:
             # One bad session ends alone; the others, and the server, go on.
             _log.warning("session ended: %s", error)
+
+
+class _SocketConnection(WebSocketConnection):
+    """The server's side of a socket, which can also fail without a word."""
+
+    async def drop(self) -> None:
+        """Cut the socket, as a network does."""
+        self._closed = True
+        transport = getattr(self._socket, "transport", None)
+        if transport is not None:
+            transport.abort()
+        else:
+            with anyio.CancelScope(shield=True) as forced:
+                forced.cancel()
+                await self._socket.stream.aclose()
+
+    async def freeze(self) -> None:
+        """Leave the socket open and never look at it again, until the server stops."""
+        transport = getattr(self._socket, "transport", None)
+        if transport is not None:
+            transport.pause_reading()
+        await self._socket.wait_closed()
+
+
+async def _drop(connection: Connection) -> None:
+    if isinstance(connection, _SocketConnection):
+        await connection.drop()
+    else:
+        await connection.aclose(1006)
+
+
+async def _freeze(connection: Connection) -> None:
+    if isinstance(connection, _SocketConnection):
+        await connection.freeze()
+    else:
+        await anyio.sleep_forever()
 
 
 async def _turned_away(connection: Connection, headers: Mapping[str, str]) -> bool:
@@ -459,9 +531,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _running_on_trio() -> bool:
-    import sniffio
-
-    return sniffio.current_async_library() == "trio"
+    return hasattr(current_token().native_token, "run_sync_soon")
 
 
 def _now_ns() -> int:

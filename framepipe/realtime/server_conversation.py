@@ -29,6 +29,7 @@ from framepipe.realtime.refusals import (
     no_model_audio,
     unknown_item,
 )
+from framepipe.realtime.server_audio import Incoming
 
 BYTES_PER_MS = 48
 """24 kHz mono, 16 bit."""
@@ -95,6 +96,11 @@ class ServerConversation:
         return self._order[-1].item_id if self._order else None
 
     @property
+    def said(self) -> tuple[str, ...]:
+        """Words of the user's items, oldest first; "" where nobody made them out."""
+        return tuple(held.heard or "" for held in self._order if held.item.role == "user")
+
+    @property
     def user_audio_ms(self) -> int:
         """Milliseconds of audio in the user's items."""
         return (
@@ -129,8 +135,10 @@ class ServerConversation:
             for item in items
         )
 
-    def create(self, item: Item, previous_item_id: str | None) -> tuple[Held, str | None]:
-        """Add an item of the client's.
+    def create(
+        self, item: Item, previous_item_id: str | None, audio_kind: str = "audio/pcm"
+    ) -> tuple[Held, str | None]:
+        """Add an item of the client's, with its audio in the session's input format.
 
         Returns:
             The item as it stands, and the id before it.
@@ -138,7 +146,7 @@ class ServerConversation:
         Raises:
             RefusedError: It may not be created, or its place does not exist.
         """
-        held = self._checked(item)
+        held = self._checked(item, audio_kind)
         place = len(self._order)
         if previous_item_id == "root":
             place = 0
@@ -228,7 +236,7 @@ class ServerConversation:
     def _known(self, item_id: str) -> Held | None:
         return next((held for held in reversed(self._order) if held.item_id == item_id), None)
 
-    def _checked(self, item: Item) -> Held:
+    def _checked(self, item: Item, audio_kind: str) -> Held:
         """A client's item, complete and allowed."""
         if item.id is not UNSET:
             if len(item.id) > 32:
@@ -239,7 +247,7 @@ class ServerConversation:
             raise id_too_long("item.call_id")
         item = replace(item, id=self._new_id("item") if item.id is UNSET else item.id)
         if item.type == "message":
-            return self._checked_message(item)
+            return self._checked_message(item, audio_kind)
         needed = {
             "function_call": ("call_id", "name", "arguments"),
             "function_call_output": ("call_id", "output"),
@@ -256,7 +264,7 @@ class ServerConversation:
         # The echo of an output has no status.
         return Held(item if item.type == "function_call_output" else _completed(item))
 
-    def _checked_message(self, item: Item) -> Held:
+    def _checked_message(self, item: Item, audio_kind: str) -> Held:
         if item.role is UNSET:
             raise missing_parameter("item.role")
         if item.content is UNSET:
@@ -283,7 +291,9 @@ class ServerConversation:
             if part.type.endswith("_text") and part.text is UNSET:
                 raise missing_parameter(f"{path}.text")
             if part.type == "input_audio":
-                pcm += audio_bytes(part.audio, f"{path}.audio")
+                incoming = Incoming(audio_kind)
+                wire = audio_bytes(part.audio, f"{path}.audio", incoming.sample_bytes)
+                pcm += incoming.pcm(wire)
                 shown[-1] = replace(
                     part,
                     audio=UNSET,
@@ -301,7 +311,7 @@ class ServerConversation:
         return held
 
 
-def audio_bytes(audio: object, param: str) -> bytes:
+def audio_bytes(audio: object, param: str, sample_bytes: int = 2) -> bytes:
     """The samples in a client's base64 field.
 
     Raises:
@@ -313,7 +323,7 @@ def audio_bytes(audio: object, param: str) -> bytes:
         pcm = decode_audio(audio)
     except MalformedEventError as error:
         raise invalid_value(f"Invalid '{param}': {error}", param) from error
-    if len(pcm) % 2:
+    if len(pcm) % sample_bytes:
         raise invalid_value(
             f"Invalid '{param}': {len(pcm)} bytes are not whole 16-bit samples.", param
         )

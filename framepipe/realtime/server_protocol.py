@@ -50,6 +50,7 @@ from framepipe.realtime.answer_plan import (
 from framepipe.realtime.events import (
     CLIENT_EVENT_TYPES,
     Audio,
+    AudioFormat,
     AudioOutput,
     CachedTokens,
     ConversationItemAdded,
@@ -71,6 +72,7 @@ from framepipe.realtime.events import (
     InputAudioBufferCommitted,
     InputAudioBufferSpeechStarted,
     InputAudioBufferSpeechStopped,
+    InputAudioBufferTimeoutTriggered,
     InputAudioTranscriptionCompleted,
     InputAudioTranscriptionDelta,
     InputTokens,
@@ -119,6 +121,7 @@ from framepipe.realtime.refusals import (
     invalid_value,
     not_active,
 )
+from framepipe.realtime.server_audio import Incoming, outgoing, wire_place
 from framepipe.realtime.server_conversation import (
     BYTES_PER_MS,
     Held,
@@ -131,12 +134,16 @@ from framepipe.realtime.server_session import (
     check_answer_settings,
     check_names,
     default_session,
+    idle_timeout_ms,
+    input_format,
+    tool_names,
     turn_detection,
     updated,
     vad_settings,
     wants_transcripts,
 )
 from framepipe.realtime.server_vad import (
+    WINDOW_SAMPLES,
     SegmentClosed,
     SegmentOpened,
     ServerVad,
@@ -172,6 +179,9 @@ _TRANSCRIPT_AFTER_MS = (120, 300)
 """From the commit to the first transcript event: in recordings it lags the response slightly."""
 
 _TRANSCRIPT_WORD_MS = 40
+
+_IDLE_PROMPT = "The user has not spoken for a while. Ask whether they are still there."
+"""What the service tells its model when the idle timeout fires; the wording is ours."""
 
 _RATE_LIMITS_AFTER_MS = (0, 40)
 """In every recording the limits come this long after ``response.done``."""
@@ -217,8 +227,9 @@ class _OpenItem:
     content: Content
     held: Held
     call_id: str
+    wire: bytes = b""  # the audio in the format of the response
     said: str = ""
-    sent_bytes: int = 0
+    sent_bytes: int = 0  # of the 24 kHz PCM
     closed: bool = False
 
 
@@ -293,11 +304,14 @@ class ServerProtocol:
         self.ended: ConnectionEnd | None = None
         self._vad = ServerVad(detector)
         self._vad.configure(vad_settings(self.session))
+        self._incoming = Incoming(input_format(self.session))
         self._buffer = bytearray()
         self._buffer_start = 0  # sample of the session at which the buffer begins
         self._committed_until = 0  # sample up to which audio was committed or cleared
         self._segment_item_id = ""
         self._segment_start = 0
+        self._idle_since: int | None = None  # sample at which the wait for the user began
+        self._waits = 0
         self._audio_items = 0
         self._answered = 0
         self._has_spoken = False
@@ -400,13 +414,17 @@ class ServerProtocol:
             case SessionUpdate(session=update):
                 self.session = updated(self.session, update, has_spoken=self._has_spoken)
                 self._vad.configure(vad_settings(self.session))
+                if self._incoming.kind != input_format(self.session):
+                    self._incoming = Incoming(input_format(self.session))
                 self._send(SessionUpdated(session=self.session))
             case InputAudioBufferCommit():
                 self._commit_by_hand()
             case InputAudioBufferClear():
                 self._clear()
             case ConversationItemCreate(item=item, previous_item_id=previous_item_id):
-                held, previous = self.conversation.create(item, previous_item_id)
+                held, previous = self.conversation.create(
+                    item, previous_item_id, self._incoming.kind
+                )
                 self._send(ConversationItemAdded(previous_item_id=previous, item=held.item))
                 self._send(ConversationItemDone(previous_item_id=previous, item=held.item))
             case ConversationItemRetrieve(item_id=item_id):
@@ -442,7 +460,7 @@ class ServerProtocol:
                 "15 MiB of audio.",
                 "audio",
             )
-        pcm = audio_bytes(event.audio, "audio")
+        pcm = self._incoming.pcm(audio_bytes(event.audio, "audio", self._incoming.sample_bytes))
         self._buffer += pcm
         for edge in self._vad.receive(pcm):
             match edge:
@@ -457,6 +475,7 @@ class ServerProtocol:
         settings = self._vad.settings
         if turns is None or settings is None:
             return
+        self._stop_waiting()
         self._segment_item_id = self._new_id("item")
         self._segment_start = max(
             self._buffer_start, detected_sample - settings.prefix_padding_ms * 24
@@ -494,7 +513,9 @@ class ServerProtocol:
         self._vad.forget()
         self._commit(self._new_id("item"), start, self._vad.appended_samples)
 
-    def _commit(self, item_id: str, start_sample: int, end_sample: int) -> None:
+    def _commit(
+        self, item_id: str, start_sample: int, end_sample: int, *, silent: bool = False
+    ) -> None:
         pcm = bytes(
             self._buffer[
                 2 * (start_sample - self._buffer_start) : 2 * (end_sample - self._buffer_start)
@@ -509,9 +530,11 @@ class ServerProtocol:
             content=[Part(type="input_audio", transcript=None)],
         )
         held = Held(item, pcm=pcm, audio_bytes=len(pcm))
-        if self._ears is not None:
-            held.heard = self._ears(self._audio_items, pcm)
-        self._audio_items += 1
+        if silent:
+            held.heard = ""
+        else:
+            held.heard = self._ears(self._audio_items, pcm) if self._ears else None
+            self._audio_items += 1
         previous = self.conversation.append(held)
         self._send(InputAudioBufferCommitted(previous_item_id=previous, item_id=item_id))
         self._send(ConversationItemAdded(previous_item_id=previous, item=item))
@@ -558,10 +581,70 @@ class ServerProtocol:
         if self._vad.settings is not None and not self._vad.speaking:
             kept_ms = self._vad.settings.prefix_padding_ms + _KEPT_BEFORE_SPEECH_MS
             keep_from = max(keep_from, self._vad.appended_samples - kept_ms * 24)
+            if self._idle_since is not None:
+                keep_from = min(keep_from, self._idle_since)
         if keep_from > self._buffer_start:
             del self._buffer[: 2 * (keep_from - self._buffer_start)]
             self._buffer_start = keep_from
             self._segment_start = max(self._segment_start, keep_from)
+
+    # --- the user who says nothing ----------------------------------------------------------
+
+    def _wait_for_user(self, heard_ms: int) -> None:
+        """Begin to wait when the answer has been played, which the server can only guess."""
+        self._stop_waiting()
+        timeout_ms = idle_timeout_ms(self.session)
+        if timeout_ms is None:
+            return
+        wait = self._waits
+
+        def begin() -> None:
+            if wait == self._waits:
+                self._idle_since = self._judged_samples
+                self._plan(self._now_ns + timeout_ms * _MS, end)
+
+        def end() -> None:
+            if wait == self._waits and self._idle_since is not None:
+                self._speak_up(self._idle_since, self._judged_samples)
+
+        self._plan(self._now_ns + heard_ms * _MS, begin)
+
+    def _stop_waiting(self) -> None:
+        self._waits += 1
+        self._idle_since = None
+
+    @property
+    def _judged_samples(self) -> int:
+        return self._vad.appended_samples - self._vad.appended_samples % WINDOW_SAMPLES
+
+    def _speak_up(self, start_sample: int, end_sample: int) -> None:
+        """The idle timeout: a turn of silence, and an answer to it."""
+        start_sample = max(start_sample, self._buffer_start)
+        if end_sample <= start_sample:
+            return  # a client that sends no audio is not idle, it is absent
+        item_id = self._new_id("item")
+        self._send(
+            InputAudioBufferTimeoutTriggered(
+                item_id=item_id, audio_start_ms=start_sample // 24, audio_end_ms=end_sample // 24
+            )
+        )
+        prompt = Item(
+            id=self._new_id("item"),
+            type="message",
+            status="completed",
+            role="system",
+            content=[Part(type="input_text", text=_IDLE_PROMPT)],
+        )
+        previous = self.conversation.append(Held(prompt))
+        self._send(ConversationItemAdded(previous_item_id=previous, item=prompt))
+        self._send(ConversationItemDone(previous_item_id=previous, item=prompt))
+        self._commit(item_id, start_sample, end_sample, silent=True)
+        try:
+            self._create(ResponseParams())
+        except RefusedError as refused:
+            self._fail(refused.detail(None))
+
+    # --- cuts -------------------------------------------------------------------------------
 
     def _truncate(self, event: ConversationItemTruncate) -> None:
         made_bytes = self.conversation.find("truncate", event.item_id).audio_bytes
@@ -602,6 +685,7 @@ class ServerProtocol:
             for active in self._running.values():
                 if active.in_conversation:
                     raise already_active(active.response.id)
+        self._stop_waiting()
         question = self._question(params)
         modalities = cast(
             "list[str]",
@@ -626,7 +710,7 @@ class ServerProtocol:
         cut, failure = False, None
         try:
             outputs = self._mind.answer(question)
-            contents = contents_of(outputs, modalities[0], self._voice)
+            contents = contents_of(outputs, modalities[0], self._voice, self._speed)
             if isinstance(limit, int):
                 contents, cut = limited(contents, limit)
         except VoiceError as error:
@@ -661,12 +745,16 @@ class ServerProtocol:
             instructions=str(instructions),
             heard=newest.heard if newest else None,
             recording=newest.pcm if newest else b"",
+            said=self.conversation.said,
+            tools=tool_names(self.session.tools if params.tools is UNSET else params.tools),
             answered=self._answered,
         )
         if not own_input:
             return question
         items = self.conversation.resolved(cast("list[Item]", params.input))
-        return evolve(question, items=items, heard=_words_of(items), recording=b"")
+        said = tuple(text_of(item) or "" for item in items if item.role == "user")
+        heard = _words_of(items)
+        return evolve(question, items=items, heard=heard, recording=b"", said=said)
 
     def _stepping(self, running: _Running, planned: Planned) -> Callable[[], None]:
         def act() -> None:
@@ -708,7 +796,8 @@ class ServerProtocol:
                 phase=self._phase(running, index),
             )
         held = Held(item, made_by_model=True)
-        opened = _OpenItem(index, content, held, call_id)
+        wire = outgoing(content.pcm, _format_of(running))
+        opened = _OpenItem(index, content, held, call_id, wire)
         running.items.append(opened)
         response_id = running.response.id
         self._send(ResponseOutputItemAdded(response_id=response_id, output_index=index, item=item))
@@ -753,12 +842,10 @@ class ServerProtocol:
         self._send(event)
 
     def _sound(self, running: _Running, opened: _OpenItem, end_byte: int) -> None:
-        pcm = opened.content.pcm
-        self._send(
-            ResponseOutputAudioDelta(
-                **_where(running, opened), delta=encode_audio(pcm[opened.sent_bytes : end_byte])
-            )
-        )
+        kind = _format_of(running)
+        begin, end = wire_place(opened.sent_bytes, kind), wire_place(end_byte, kind)
+        delta = encode_audio(opened.wire[begin:end])
+        self._send(ResponseOutputAudioDelta(**_where(running, opened), delta=delta))
         opened.sent_bytes = end_byte
         self._has_spoken = True
         if not opened.held.truncated:
@@ -865,6 +952,9 @@ class ServerProtocol:
                 )
             )
         )
+        if running.in_conversation:
+            heard_bytes = sum(opened.sent_bytes for opened in running.items)
+            self._wait_for_user(heard_bytes // BYTES_PER_MS)
         self._tokens_left = max(0, self._tokens_left - usage.total_tokens)
         limits = RateLimit(
             name="tokens", limit=15_000_000, remaining=self._tokens_left, reset_seconds=0.002
@@ -890,10 +980,18 @@ class ServerProtocol:
 
     def _audio_of(self, params: ResponseParams) -> Audio:
         output = cast("AudioOutput", cast("Audio", self.session.audio).output)
-        voice = output.voice
+        voice, sound = output.voice, output.format
         if isinstance(params.audio, Audio) and isinstance(params.audio.output, AudioOutput):
-            voice = voice if params.audio.output.voice is UNSET else params.audio.output.voice
-        return Audio(output=AudioOutput(format=output.format, voice=voice))
+            asked = params.audio.output
+            voice = voice if asked.voice is UNSET else asked.voice
+            sound = sound if asked.format is UNSET else asked.format
+        return Audio(output=AudioOutput(format=sound, voice=voice))
+
+    @property
+    def _speed(self) -> float:
+        return float(
+            cast("float", cast("AudioOutput", cast("Audio", self.session.audio).output).speed)
+        )
 
     # --- the agenda -------------------------------------------------------------------------
 
@@ -931,6 +1029,12 @@ class ServerProtocol:
     def _new_id(self, prefix: str) -> str:
         self._ids += 1
         return f"{prefix}_{self._tag}{self._ids:08d}"
+
+
+def _format_of(running: _Running) -> str:
+    """How the response's audio is coded."""
+    output = cast("AudioOutput", cast("Audio", running.response.audio).output)
+    return cast("AudioFormat", output.format).type
 
 
 def _where(running: _Running, opened: _OpenItem) -> dict[str, Any]:

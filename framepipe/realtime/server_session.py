@@ -3,18 +3,19 @@
 An update says only what changes. It is checked whole before any of it is taken: an update that
 is refused leaves the session as it was.
 
-Where this server is less than the service: it takes and gives 24 kHz PCM only and says so; it
-stores ``idle_timeout_ms``, noise reduction, ``speed`` and the like without acting on them; a
-semantic turn detection is a longer silence.
+Where this server is less than the service: it stores noise reduction, truncation and the like
+without acting on them; a semantic turn detection is a longer silence; there are no transcription
+sessions.
 
 Source: realtime reference, section 2.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, cast, get_args, get_type_hints
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import fields, replace
 
 from framepipe.realtime.events import (
@@ -35,6 +36,7 @@ from framepipe.realtime.refusals import (
     unknown_parameter,
     voice_is_settled,
 )
+from framepipe.realtime.server_audio import FORMATS
 from framepipe.realtime.server_vad import VadSettings
 
 SESSION_LIMIT_S = 3600
@@ -44,6 +46,9 @@ _INSTRUCTIONS = (
     "You are a helpful, witty, and friendly AI. Act like a human, but remember that you aren't a "
     "human and that you can't do human things in the real world. Talk quickly."
 )
+
+_IDLE_TIMEOUT_MS = (1_000, 60_000)
+"""Least and most; the service refuses what is outside, but its bounds are nowhere said."""
 
 _PCM = AudioFormat(type="audio/pcm", rate=24_000)
 
@@ -115,6 +120,8 @@ def updated(session: Session, update: Session, *, has_spoken: bool) -> Session:
     merged = cast("Session", _merged(session, update))
     audio_input, audio_output = _sides(merged)
     _check_audio(audio_input, audio_output)
+    audio_input = replace(audio_input, format=_whole_format(audio_input.format))
+    audio_output = replace(audio_output, format=_whole_format(audio_output.format))
     voice_before = _sides(session)[1].voice
     if has_spoken and audio_output.voice != voice_before:
         raise voice_is_settled()
@@ -145,6 +152,10 @@ def check_answer_settings(settings: Session | ResponseParams, path: str) -> None
     Raises:
         RefusedError: A value is not allowed.
     """
+    if isinstance(settings, ResponseParams) and isinstance(settings.audio, Audio):
+        output = settings.audio.output
+        if isinstance(output, AudioOutput):
+            _check_format(output.format, f"{path}.audio.output.format")
     modalities = settings.output_modalities
     if modalities is not UNSET and modalities not in (["audio"], ["text"]):
         raise invalid_value(
@@ -199,6 +210,26 @@ def vad_settings(session: Session) -> VadSettings | None:
 def turn_detection(session: Session) -> TurnDetection | None:
     """The turn detection of a whole session."""
     return cast("TurnDetection | None", _sides(session)[0].turn_detection)
+
+
+def input_format(session: Session) -> str:
+    """How the user's audio is coded: one of `FORMATS`."""
+    return cast("AudioFormat", _sides(session)[0].format).type
+
+
+def idle_timeout_ms(session: Session) -> int | None:
+    """Silence after which the session speaks up by itself; ``None`` for never."""
+    turns = turn_detection(session)
+    if turns is None or not isinstance(turns.idle_timeout_ms, int):
+        return None
+    return turns.idle_timeout_ms
+
+
+def tool_names(tools: Json) -> tuple[str, ...]:
+    """Names of the functions in a list of tools."""
+    listed = cast("Iterable[Json]", tools) if isinstance(tools, list) else ()
+    named = [cast("dict[str, Json]", tool).get("name") for tool in listed if isinstance(tool, dict)]
+    return tuple(name for name in named if isinstance(name, str))
 
 
 def wants_transcripts(session: Session) -> bool:
@@ -277,13 +308,7 @@ def _told(transcription: Any) -> Any:
 
 def _check_audio(audio_input: AudioInput, audio_output: AudioOutput) -> None:
     for side, audio in (("input", audio_input), ("output", audio_output)):
-        sound = cast("AudioFormat", audio.format)
-        if sound.type != "audio/pcm" or sound.rate not in (UNSET, 24_000):
-            raise invalid_value(
-                f"Invalid value: '{sound.type}'. This server takes 'audio/pcm' with a rate of "
-                "24000.",
-                f"session.audio.{side}.format",
-            )
+        _check_format(audio.format, f"session.audio.{side}.format")
     _check_range(audio_output.speed, 0.25, 1.5, "session.audio.output.speed")
     turns = audio_input.turn_detection
     if not isinstance(turns, TurnDetection):
@@ -298,12 +323,37 @@ def _check_audio(audio_input: AudioInput, audio_output: AudioOutput) -> None:
     _check_range(turns.threshold, 0, 1, f"{path}.threshold")
     _check_range(turns.prefix_padding_ms, 0, 10_000, f"{path}.prefix_padding_ms")
     _check_range(turns.silence_duration_ms, 0, 10_000, f"{path}.silence_duration_ms")
+    if turns.idle_timeout_ms is not None:
+        _check_range(turns.idle_timeout_ms, *_IDLE_TIMEOUT_MS, f"{path}.idle_timeout_ms")
     if turns.eagerness is not UNSET and turns.eagerness not in _SEMANTIC_SILENCE_MS:
         raise invalid_value(
             f"Invalid value: '{turns.eagerness}'. Supported values are: 'low', 'medium', 'high' "
             "and 'auto'.",
             f"{path}.eagerness",
         )
+
+
+def _check_format(sound: AudioFormat | UnsetType, param: str) -> None:
+    if not isinstance(sound, AudioFormat):
+        return
+    if sound.type not in FORMATS:
+        raise invalid_value(
+            f"Invalid value: '{sound.type}'. Supported values are: "
+            + ", ".join(f"'{kind}'" for kind in FORMATS)
+            + ".",
+            f"{param}.type",
+        )
+    rate = 24_000 if sound.type == "audio/pcm" else 8_000
+    if sound.rate not in (UNSET, rate):
+        raise invalid_value(
+            f"Invalid value: {sound.rate}. '{sound.type}' has a rate of {rate}.", f"{param}.rate"
+        )
+
+
+def _whole_format(sound: AudioFormat | UnsetType) -> AudioFormat:
+    """As it is echoed: PCM with its rate, the telephone codings without."""
+    kind = cast("AudioFormat", sound).type
+    return _PCM if kind == "audio/pcm" else AudioFormat(type=kind)
 
 
 def _check_range(value: Any, low: float, high: float, param: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from framepipe import Emit, on
-from framepipe.conversation.bargein import BargeInCore, Command
+from framepipe.conversation.bargein import BargeInCore, Command, SecondStageReady
 from framepipe.frames import (
     ConnectionState,
     Drained,
@@ -29,21 +29,24 @@ _F = TypeVar(
     | ReplyReady
     | Drained
     | Interrupt
-    | ConnectionState,
+    | ConnectionState
+    | SecondStageReady,
 )
 
 
 class BargeIn:
     """Silence the agent as soon as the user seems to speak; cut it when that is confirmed.
 
-    Whoever hears the user first, the local detector or the service, mutes. Without a second
-    stage the service's word confirms; if it does not come in time the agent goes on at the very
-    next sample. See `BargeInCore` and its table.
+    Whoever hears the user first, the local detector or the service, mutes. The second stage, if
+    there is one (`LocalVad` has it), confirms or rejects; without it the service's word
+    confirms. If no verdict comes in time the agent goes on at the very next sample. See
+    `BargeInCore` and its table.
 
     Stands before the speaker, below whatever tells of speech and of replies.
 
     Args:
-        two: A second stage is present; the service's word alone does not confirm then.
+        two: A second stage is present; the service's word alone does not confirm then. ``None``:
+            as the stages above say, before the first sound (`SecondStageReady`).
         cause: Written on every `Interrupt`; by default the source that decided it.
         mutes_per_5_s: Wrong mutes within five seconds after which the local detector does not
             mute any more.
@@ -56,7 +59,7 @@ class BargeIn:
     """
 
     def __init__(
-        self, *, two: bool = False, cause: str | None = None, mutes_per_5_s: int = 3
+        self, *, two: bool | None = None, cause: str | None = None, mutes_per_5_s: int = 3
     ) -> None:
         self.core = BargeInCore(two=two, cause=cause, mutes_per_5_s=mutes_per_5_s)
 
@@ -71,11 +74,11 @@ class BargeIn:
         """The user may speak, or has stopped."""
         return self._decide(frame)
 
-    @on(SpeechConfirmed, SpeechRejected)
+    @on(SpeechConfirmed, SpeechRejected, SecondStageReady)
     def judge(
-        self, frame: SpeechConfirmed | SpeechRejected
-    ) -> Iterable[SpeechConfirmed | SpeechRejected | Command]:
-        """The second stage has made up its mind."""
+        self, frame: SpeechConfirmed | SpeechRejected | SecondStageReady
+    ) -> Iterable[SpeechConfirmed | SpeechRejected | SecondStageReady | Command]:
+        """The second stage is there, or has made up its mind."""
         return self._decide(frame)
 
     @on(ReplyPending, ReplyReady, Drained)

@@ -1,20 +1,46 @@
-"""Hear at once that the user began to speak."""
+"""Hear at once that the user began to speak, and a moment later whether it was speech."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final, TypeAlias
 
 from framepipe import on
+from framepipe.audio import scaled
+from framepipe.conversation.bargein import SecondStageReady
+from framepipe.detectors.availability import Availability
+from framepipe.detectors.second_stage import SecondStage
+from framepipe.detectors.silero import SileroDetector, Window
 from framepipe.detectors.webrtc import FrameMs, Mode, Verdict, WebrtcDetector
-from framepipe.frames import AudioIn, SpeechStarted, SpeechStopped
+from framepipe.frames import (
+    AudioIn,
+    Problem,
+    SpeechConfirmed,
+    SpeechRejected,
+    SpeechStarted,
+    SpeechStopped,
+)
+
+_Told: TypeAlias = (
+    SpeechStarted | SpeechStopped | SpeechConfirmed | SpeechRejected | SecondStageReady | Problem
+)
+
+DISARMED: Final = "first_stage_disarmed"
+"""Code of the `Problem` that says that the fast detector is not listened to any more."""
 
 
 class LocalVad:
     """Tell when the user starts and stops speaking, from the microphone audio that passes.
 
-    The first frame that sounds like speech counts: waiting for a second one would only make it
-    late, because the detector's hangover turns every click into many. Coughs and keys count as
-    well; whoever acts on `SpeechStarted` must be able to take it back.
+    Two stages. The first frame that sounds like speech counts (`SpeechStarted`): waiting for a
+    second one would only make it late, because webrtcvad's hangover turns every click into many.
+    Coughs and keys count as well; whoever acts on it must be able to take it back. The second
+    stage, the Silero model, says some 180 ms after the onset whether it was speech
+    (`SpeechConfirmed`) or not (`SpeechRejected`). It also confirms speech that the first stage
+    missed. See `SecondStage`.
+
+    Where the first stage calls most of the last five seconds speech and the second does not, its
+    edges mean nothing: it is not listened to until the room is quieter, and a `Problem` says so.
 
     `SpeechStopped` is no end of turn. The detector goes on for 150 to 600 ms after a sound, so
     the frame comes late; its ``end_sample`` has the usual lateness subtracted.
@@ -27,46 +53,132 @@ class LocalVad:
         frame_ms: Length of the frames it judges: 10, 20 or 30.
         mode: webrtcvad's strictness, 0 to 3; by default what was measured best for
             ``frame_ms``.
+        second_stage: Whether to judge again; 0.1 ms of work for each 32 ms of audio.
+        gain_db: Decibels by which the second stage hears everything louder. The model's
+            probabilities fall with the level: at 0 it misses one in six short words spoken across
+            the room, and above 12 it confirms too many sneezes.
+        confirm_p: A window of 32 ms at or above it speaks for speech, 0 to 1.
+        confirm_windows: So many such windows confirm,
+        of_windows: among the last so many.
+        reject_p: A window at or above it may be speech, 0 to 1.
+        reject_ms: After so many milliseconds without such a window it was none.
 
     Raises:
-        FrameError: A setting webrtcvad does not have; from the handler: a rate it cannot hear.
+        FrameError: A setting that makes no sense; from the handler: a rate it cannot hear.
     """
 
-    def __init__(self, *, frame_ms: FrameMs = 10, mode: Mode | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        frame_ms: FrameMs = 10,
+        mode: Mode | None = None,
+        second_stage: bool = True,
+        gain_db: float = 9.0,
+        confirm_p: float = 0.9,
+        confirm_windows: int = 4,
+        of_windows: int = 6,
+        reject_p: float = 0.3,
+        reject_ms: int = 192,
+    ) -> None:
         self.frame_ms: FrameMs = frame_ms
         self.mode: Mode | None = mode
+        self.second_stage = second_stage
+        self.gain_db = gain_db
+        self.confirm_p, self.reject_p, self.reject_ms = confirm_p, reject_p, reject_ms
+        self.confirm_windows, self.of_windows = confirm_windows, of_windows
         # Made here as well as at the first frame, so that bad settings fail where they are given.
         self._detector = WebrtcDetector(24_000, frame_ms=frame_ms, mode=mode)
+        self._rule = self._new_rule(24_000)
+        self._silero: SileroDetector | None = None
+        self._availability = Availability(frame_ms)
         self._speaking_since: int | None = None
 
     @on(AudioIn)
-    def listen(self, frame: AudioIn) -> Iterator[AudioIn | SpeechStarted | SpeechStopped]:
+    def listen(self, frame: AudioIn) -> Iterator[AudioIn | _Told]:
         """Judge the audio, and pass it on."""
-        detector = self._detector_for(frame)
-        if detector.position != frame.start_sample:
-            detector.seek(frame.start_sample)
-        for verdict in detector.feed(frame.pcm_bytes()):
-            if verdict.speech != (self._speaking_since is not None):
-                yield self._edge(verdict, frame.at_ns)
+        self._listen_at(frame.rate_hz, frame.channels)
+        if self.second_stage and self._silero is None:
+            self._silero = SileroDetector(frame.rate_hz, channels=frame.channels)
+            yield SecondStageReady(source="silero", at_ns=frame.at_ns)
+        if self._detector.position != frame.start_sample:
+            self._seek(frame.start_sample)
+        pcm = frame.pcm_bytes()
+        judgements: list[Verdict | Window] = [*self._detector.feed(pcm)]
+        if self._silero is not None:
+            judgements += self._silero.feed(scaled(pcm, 10 ** (self.gain_db / 20)))
+            # In the order in which they end, so that nothing depends on the blocks.
+            judgements.sort(key=_end_sample)
+        for heard in judgements:
+            told = (
+                self._first(heard, frame.at_ns)
+                if isinstance(heard, Verdict)
+                else self._rule.judge(heard, frame.at_ns)
+            )
+            if told is not None:
+                yield told
+            if isinstance(heard, Verdict):
+                yield from self._doubt(heard, frame.at_ns)
         yield frame
 
-    def _edge(self, verdict: Verdict, at_ns: int) -> SpeechStarted | SpeechStopped:
-        since = self._speaking_since
-        if since is None:
-            self._speaking_since = verdict.start_sample
-            return SpeechStarted(source="local", onset_sample=verdict.start_sample, at_ns=at_ns)
-        self._speaking_since = None
+    def _first(self, verdict: Verdict, at_ns: int) -> SpeechStarted | SpeechStopped | None:
+        speech = verdict.speech and self._availability.is_usable
+        if speech == (self._speaking_since is not None):
+            return None
+        return self._started(verdict, at_ns) if speech else self._stopped(verdict, at_ns)
+
+    def _started(self, verdict: Verdict, at_ns: int) -> SpeechStarted:
+        self._speaking_since = verdict.start_sample
+        self._rule.suspect(verdict.start_sample)
+        return SpeechStarted(source="local", onset_sample=verdict.start_sample, at_ns=at_ns)
+
+    def _stopped(self, verdict: Verdict, at_ns: int) -> SpeechStopped:
+        since, self._speaking_since = self._speaking_since or 0, None
         late = self._detector.hangover_ms * self._detector.rate_hz // 1000
         # Speech lasts a frame at least, however long the detector hung on.
         end = max(verdict.start_sample - late, since + self._detector.frame_samples)
         return SpeechStopped(source="local", end_sample=end, at_ns=at_ns)
 
-    def _detector_for(self, frame: AudioIn) -> WebrtcDetector:
-        detector = self._detector
-        if (detector.rate_hz, detector.channels) != (frame.rate_hz, frame.channels):
-            detector = self._detector = WebrtcDetector(
-                frame.rate_hz, channels=frame.channels, frame_ms=self.frame_ms, mode=self.mode
+    def _doubt(self, verdict: Verdict, at_ns: int) -> Iterator[Problem]:
+        """Ask whether the first stage is of any use here, where the second one can tell."""
+        if self._silero is None:
+            return
+        changed = self._availability.note(verdict.speech and not self._rule.may_be_speech)
+        if changed and not self._availability.is_usable:
+            yield Problem(
+                where="LocalVad",
+                code=DISARMED,
+                message="webrtcvad calls most of the last 5 s speech and Silero does not; until "
+                "the room is quieter only Silero is listened to, about 0.2 s later",
+                at_ns=at_ns,
             )
-            # Positions of another rate mean nothing on this one.
-            self._speaking_since = None
-        return detector
+
+    def _seek(self, sample: int) -> None:
+        self._detector.seek(sample)
+        if self._silero is not None:
+            self._silero.reset(sample)
+        self._rule.seek(sample)
+
+    def _listen_at(self, rate_hz: int, channels: int) -> None:
+        if (self._detector.rate_hz, self._detector.channels) == (rate_hz, channels):
+            return
+        self._detector = WebrtcDetector(
+            rate_hz, channels=channels, frame_ms=self.frame_ms, mode=self.mode
+        )
+        # Positions of another rate mean nothing on this one.
+        self._speaking_since = None
+        self._silero = None
+        self._rule = self._new_rule(rate_hz)
+
+    def _new_rule(self, rate_hz: int) -> SecondStage:
+        return SecondStage(
+            rate_hz,
+            confirm_p=self.confirm_p,
+            confirm_windows=self.confirm_windows,
+            of_windows=self.of_windows,
+            reject_p=self.reject_p,
+            reject_ms=self.reject_ms,
+        )
+
+
+def _end_sample(heard: Verdict | Window) -> int:
+    return heard.end_sample

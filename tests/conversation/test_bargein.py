@@ -6,7 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from framepipe.conversation.bargein import TABLE, BargeInCore, Event, State, TranscriptVerdict
+from framepipe.conversation.bargein import (
+    TABLE,
+    BargeInCore,
+    Event,
+    SecondStageReady,
+    State,
+    TranscriptVerdict,
+)
 from framepipe.errors import FrameError
 from framepipe.frames import (
     ConnectionState,
@@ -479,3 +486,33 @@ def test_the_table_has_a_way_out_of_every_state_that_waits() -> None:
         assert TABLE[Event.DEADLINE][state].to not in (None, state)
     assert State.IDLE not in TABLE[Event.DEADLINE]
     assert State.SPEAKING not in TABLE[Event.DEADLINE]
+
+
+def ready_for_two(core: BargeInCore) -> BargeInCore:
+    core.receive(ReplyPending(turn=1), 0)
+    core.receive(ReplyReady(turn=1), 0)
+    return core
+
+
+def test_a_second_stage_that_is_announced_makes_the_service_a_witness_from_the_first_word() -> None:
+    core = BargeInCore()
+    assert core.receive(SecondStageReady(source="silero"), 0) == []
+    ready_for_two(core)
+    assert core.receive(server(), 1 * S) == [Mute(), Hold()]
+    assert core.state is State.SUSPECT
+
+
+def test_a_second_stage_that_is_not_announced_is_known_from_its_first_verdict() -> None:
+    core = BargeInCore()
+    core.receive(SpeechRejected(source="mine", onset_sample=0, probability=0.1), 0)
+    ready_for_two(core)
+    core.receive(server(), 1 * S)
+    assert core.state is State.SUSPECT
+
+
+def test_whoever_says_that_there_is_no_second_stage_is_believed() -> None:
+    core = BargeInCore(two=False)
+    core.receive(SecondStageReady(source="silero"), 0)
+    ready_for_two(core)
+    core.receive(server(), 1 * S)
+    assert core.state is State.CUT

@@ -11,6 +11,7 @@ from attrs import evolve
 from hypothesis import given
 
 from framepipe import Emit, Frame, Pipeline, on
+from framepipe.conversation.bargein import SecondStageReady
 from framepipe.frames import (
     AudioDone,
     AudioOut,
@@ -19,6 +20,8 @@ from framepipe.frames import (
     Interrupt,
     Release,
     ReplyPending,
+    SpeechConfirmed,
+    SpeechRejected,
     SpeechStarted,
     SpeechStopped,
 )
@@ -177,6 +180,32 @@ def test_the_stop_button_ends_a_mute() -> None:
     assert cut.cause == "button"
     assert cut.heard[0].item_id == "item1"
     assert [run.turn for run in sink.heard_log] == [1], "4 was the newest open turn"
+
+
+def second(onset_ms: int, *, is_speech: bool) -> SpeechConfirmed | SpeechRejected:
+    said = SpeechConfirmed if is_speech else SpeechRejected
+    return said(source="silero", onset_sample=onset_ms * 24, probability=0.9)
+
+
+READY = (0, SecondStageReady(source="silero"))
+
+
+def test_with_a_second_stage_the_first_word_of_the_service_does_not_cut() -> None:
+    script, sink = call(
+        READY,
+        *reply(2_000),
+        (403, local(390)),
+        (500, server(380)),
+        (603, second(390, is_speech=False)),
+    )
+    assert script.up == [(403, Hold()), (603, Release())]
+    assert sum(run.n_samples for run in sink.heard_log) == 2_000 * 8
+
+
+def test_with_a_second_stage_its_word_cuts() -> None:
+    script, _ = call(READY, *reply(2_000), (403, local(390)), (590, second(390, is_speech=True)))
+    ((at_ms, cut),) = script.cuts()
+    assert (at_ms, cut.turn, cut.cause) == (590, 1, "silero")
 
 
 @given(

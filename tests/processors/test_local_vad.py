@@ -10,11 +10,12 @@ from typing import cast
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from framepipe import Emit, Pipeline, on
 from framepipe.audio import pcm_of, silence
+from framepipe.conversation.bargein import SecondStageReady
 from framepipe.detectors.webrtc import FrameMs
 from framepipe.errors import FrameError
 from framepipe.frames import (
@@ -24,14 +25,20 @@ from framepipe.frames import (
     Frame,
     Mute,
     Played,
+    Problem,
+    SpeechConfirmed,
+    SpeechRejected,
     SpeechStarted,
     SpeechStopped,
     Unmute,
 )
 from framepipe.testing._virtual import run_virtual
-from framepipe_processors.local_vad import LocalVad
+from framepipe.wav import WavReader
+from framepipe_processors.local_vad import DISARMED, LocalVad
 from framepipe_processors.wav_sink import WavSink
 from framepipe_processors.wav_source import WavSource
+
+HELLO = Path(__file__).parents[2] / "framepipe" / "realtime" / "clips" / "hello.wav"
 
 
 def voice(rate_hz: int, ms: int, channels: int = 1) -> bytes:
@@ -69,7 +76,7 @@ def heard_by(
 
 
 def edges(frames: list[Frame]) -> list[Frame]:
-    return [frame for frame in frames if not isinstance(frame, AudioIn)]
+    return [frame for frame in frames if isinstance(frame, SpeechStarted | SpeechStopped)]
 
 
 def test_speech_is_told_before_the_frame_in_which_it_was_found() -> None:
@@ -110,14 +117,14 @@ def test_what_is_told_does_not_depend_on_the_blocks(
     rate_hz: int, frame_ms: FrameMs, sizes: list[int]
 ) -> None:
     pcm = call(rate_hz)
-    whole = heard_by(LocalVad(frame_ms=frame_ms), pcm, [len(pcm)], rate_hz)
-    cut = heard_by(LocalVad(frame_ms=frame_ms), pcm, sizes, rate_hz)
+    whole = heard_by(LocalVad(frame_ms=frame_ms, second_stage=False), pcm, [len(pcm)], rate_hz)
+    cut = heard_by(LocalVad(frame_ms=frame_ms, second_stage=False), pcm, sizes, rate_hz)
     assert edges(cut) == edges(whole)
     assert len(edges(cut)) == 2
 
 
 def test_a_gap_in_the_capture_clock_moves_the_positions() -> None:
-    vad = LocalVad()
+    vad = LocalVad(second_stage=False)
     quiet = AudioIn(pcm=silence(100), rate_hz=24_000)
     assert list(vad.listen(quiet)) == [quiet]
     late = AudioIn(pcm=voice(24_000, 200), rate_hz=24_000, start_sample=9_000)
@@ -132,6 +139,102 @@ def test_speech_never_ends_before_it_began() -> None:
         assert isinstance(started, SpeechStarted)
         assert isinstance(stopped, SpeechStopped)
         assert stopped.end_sample >= started.onset_sample + 240
+
+
+# --- the second stage -------------------------------------------------------------------------
+
+
+def word(rate_hz: int = 24_000) -> bytes:
+    """Half a second of silence, a spoken word, a second of silence."""
+    with WavReader(HELLO) as wav:
+        said = b"".join(wav.read_at(rate_hz))
+    return silence(rate_hz // 2) + said + silence(rate_hz)
+
+
+def hiss(rate_hz: int, ms: int) -> bytes:
+    return pcm_of(np.random.default_rng(1).normal(0, 2_000, rate_hz * ms // 1000))
+
+
+def told(frames: list[Frame]) -> list[Frame]:
+    return [frame for frame in frames if not isinstance(frame, AudioIn | SpeechStopped)]
+
+
+def test_a_word_is_confirmed_once_a_moment_after_it_was_suspected() -> None:
+    ready, started, *confirmed = told(heard_by(LocalVad(), word(), [240], 24_000))
+    assert ready == SecondStageReady(source="silero")
+    assert isinstance(started, SpeechStarted)
+    confirmed = [frame for frame in confirmed if not isinstance(frame, SpeechStarted)]
+    assert isinstance(confirmed[0], SpeechConfirmed)
+    assert 4 * 32 <= (confirmed[0].at_ns - started.at_ns) / 1e6 <= 300
+    assert abs(confirmed[0].onset_sample - started.onset_sample) <= 768
+
+
+def test_a_burst_of_noise_is_suspected_and_rejected() -> None:
+    burst = silence(24_000) + hiss(24_000, 150) + silence(24_000)
+    _, started, rejected = told(heard_by(LocalVad(), burst, [240], 24_000))
+    assert isinstance(started, SpeechStarted)
+    assert isinstance(rejected, SpeechRejected)
+    assert rejected.onset_sample == started.onset_sample
+    assert 160 <= (rejected.at_ns - started.at_ns) / 1e6 <= 230
+
+
+@settings(max_examples=8)
+@given(
+    st.sampled_from([8_000, 24_000, 48_000]),
+    st.lists(st.integers(1, 5_000), min_size=1, max_size=4),
+)
+def test_the_verdicts_do_not_depend_on_the_blocks(rate_hz: int, sizes: list[int]) -> None:
+    pcm = word(rate_hz)
+    whole = told(heard_by(LocalVad(), pcm, [len(pcm)], rate_hz))
+    assert told(heard_by(LocalVad(), pcm, sizes, rate_hz)) == whole
+    assert any(isinstance(frame, SpeechConfirmed) for frame in whole)
+
+
+def test_every_suspicion_of_a_stereo_call_is_answered() -> None:
+    pcm = np.repeat(np.frombuffer(word(16_000), "<i2"), 2).astype("<i2").tobytes()
+    frames = told(heard_by(LocalVad(), pcm, [320], 16_000, channels=2))
+    assert any(isinstance(frame, SpeechConfirmed) for frame in frames)
+
+
+def test_without_a_second_stage_nothing_is_judged() -> None:
+    frames = heard_by(LocalVad(second_stage=False), word(), [240], 24_000)
+    assert {type(frame) for frame in frames} == {AudioIn, SpeechStarted, SpeechStopped}
+
+
+def test_noise_that_never_ends_disarms_the_first_stage_and_it_says_so() -> None:
+    rattle = (hiss(24_000, 300) + silence(24_000 // 4)) * 20
+    told_of = told(heard_by(LocalVad(), rattle, [240], 24_000))
+    problems = [frame for frame in told_of if isinstance(frame, Problem)]
+    assert [problem.code for problem in problems] == [DISARMED]
+    after = told_of[told_of.index(problems[0]) + 1 :]
+    assert not [frame for frame in after if isinstance(frame, SpeechStarted)]
+
+
+def test_a_disarmed_first_stage_leaves_the_second_and_comes_back_when_it_is_quiet() -> None:
+    noise = (hiss(24_000, 300) + silence(24_000 // 4)) * 12
+    quiet = silence(24_000 * 6)
+    told_of = told(heard_by(LocalVad(), noise + word() + quiet + word(), [240], 24_000))
+    at = [isinstance(frame, Problem) for frame in told_of].index(True)
+    # The suspicion that was open then has still been answered.
+    first, *rest = [frame for frame in told_of[at + 1 :] if not isinstance(frame, SpeechRejected)]
+    assert isinstance(first, SpeechConfirmed), "nobody asked: the first stage is disarmed"
+    assert any(isinstance(frame, SpeechStarted) for frame in rest)
+
+
+def test_a_long_turn_of_the_user_does_not_disarm_the_first_stage() -> None:
+    with WavReader(HELLO) as wav:
+        said = b"".join(wav.read_at(24_000))
+    frames = told(heard_by(LocalVad(), said * 40, [240], 24_000))
+    assert not [frame for frame in frames if isinstance(frame, Problem)]
+
+
+def test_a_gap_in_the_capture_clock_moves_the_second_stage_too() -> None:
+    vad = LocalVad()
+    list(vad.listen(AudioIn(pcm=silence(100), rate_hz=24_000)))
+    pcm = word()
+    late = AudioIn(pcm=pcm, rate_hz=24_000, start_sample=90_000)
+    (confirmed,) = [f for f in vad.listen(late) if isinstance(f, SpeechConfirmed)][:1]
+    assert 90_000 + 11_000 <= confirmed.onset_sample <= 90_000 + len(pcm) // 2
 
 
 def test_a_rate_it_cannot_hear_is_refused_with_a_way_out() -> None:

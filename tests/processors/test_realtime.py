@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Literal
 
 import anyio
 import pytest
@@ -12,7 +11,6 @@ import pytest
 from framepipe import Pipeline
 from framepipe.errors import (
     FrameError,
-    LocalProtocolError,
     ProcessorError,
     RemoteProtocolError,
     TransportBroken,
@@ -23,181 +21,18 @@ from framepipe.frames import (
     AudioIn,
     AudioOut,
     ConnectionState,
-    Frame,
-    Heard,
     Hold,
-    Interrupt,
     InterruptionReport,
     Problem,
     Release,
     ReplyPending,
     SpeechStarted,
 )
-from framepipe.processor import Emit, on
 from framepipe.realtime import events as wire
-from framepipe.realtime.connection import Connection, memory_pair
 from framepipe.realtime.session import SessionSettings
 from framepipe.testing._virtual import run_virtual
 from framepipe_processors.realtime import Realtime
-
-_Event = TypeVar("_Event")
-
-
-class Mic:
-    """``seconds`` of 20 ms blocks, in time."""
-
-    def __init__(self, seconds: float, *, lost: range = range(0)) -> None:
-        self.n_blocks = round(seconds * 50)
-        self.lost = lost
-
-    async def run(self, emit: Emit[AudioIn]) -> None:
-        start_ns = emit.now_ns()
-        for number in range(self.n_blocks):
-            await emit.until(start_ns + (number + 1) * NS_PER_S // 50)
-            if number not in self.lost:
-                emit(
-                    AudioIn(
-                        pcm=bytes(960),
-                        rate_hz=24_000,
-                        start_sample=number * 480,
-                        at_ns=emit.now_ns(),
-                    )
-                )
-
-
-class Ear:
-    """Keeps what arrives, and cuts the agent on the ``cut_at``-th piece of its audio."""
-
-    def __init__(self, cut_at: int | None = None, onset_sample: int | None = None) -> None:
-        self.frames: list[Frame] = []
-        self.cut_at = cut_at
-        self.onset_sample = onset_sample
-        self.n_audio = 0
-
-    @on(Frame)
-    def keep(self, frame: Frame) -> list[Frame]:
-        self.frames.append(frame)
-        if not isinstance(frame, AudioOut):
-            return []
-        self.n_audio += 1
-        if self.n_audio != self.cut_at:
-            return []
-        account = Heard(
-            item_id=frame.item_id,
-            content_index=0,
-            heard_samples=frame.start_sample,
-            received_samples=frame.start_sample + frame.n_samples,
-            final=True,
-        )
-        cut = Interrupt(turn=frame.turn, onset_sample=self.onset_sample, heard=(account,))
-        return [Hold(), cut]
-
-    def of(self, kind: type[_Event]) -> list[_Event]:
-        return [frame for frame in self.frames if isinstance(frame, kind)]
-
-
-class Service:
-    """The other end of the wire, played by a script."""
-
-    def __init__(self, script: Callable[[Service], Awaitable[None]]) -> None:
-        self.script = script
-        self.got: list[wire.ClientEvent] = []
-        self.audio_ms = 0
-        self.url = ""
-        self.headers: Mapping[str, str] = {}
-
-    @asynccontextmanager
-    async def connect(
-        self, url: str, headers: Mapping[str, str]
-    ) -> AsyncGenerator[Connection, None]:
-        self.url, self.headers = url, headers
-        ours, theirs = memory_pair()
-        self.connection = theirs
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self.play)
-            try:
-                yield ours
-            finally:
-                await ours.aclose()
-                tasks.cancel_scope.cancel()
-        await theirs.aclose()
-
-    async def play(self) -> None:
-        with suppress(TransportBroken):  # the client has left
-            await self.script(self)
-
-    async def send(self, *events: wire.ServerEvent) -> None:
-        for event in events:
-            await self.connection.send(wire.encode(event))
-
-    async def greet(self) -> None:
-        await self.send(wire.SessionCreated(session=wire.Session()))
-        update = await self.until(wire.SessionUpdate)
-        await self.send(wire.SessionUpdated(session=update.session))
-
-    async def until(self, kind: type[_Event], audio_ms: int = 0) -> _Event:
-        """Read until an event of this kind, and until so much audio has come."""
-        while True:
-            event = wire.decode_client(await self.connection.receive())
-            self.got.append(event)
-            if isinstance(event, wire.InputAudioBufferAppend):
-                self.audio_ms += len(wire.decode_audio(event.audio)) // 48
-            if isinstance(event, kind) and self.audio_ms >= audio_ms:
-                return event
-
-    async def read_on(self) -> None:
-        await self.until(wire.OutputAudioBufferClear)  # which never comes
-
-    async def user_turn(self, start_ms: int, end_ms: int, item_id: str = "U1") -> None:
-        await self.until(wire.InputAudioBufferAppend, audio_ms=start_ms + 100)
-        await self.send(
-            wire.InputAudioBufferSpeechStarted(item_id=item_id, audio_start_ms=start_ms - 300)
-        )
-        await self.until(wire.InputAudioBufferAppend, audio_ms=end_ms + 500)
-        await self.send(
-            wire.InputAudioBufferSpeechStopped(item_id=item_id, audio_end_ms=end_ms + 500),
-            wire.InputAudioBufferCommitted(item_id=item_id),
-        )
-
-    async def begin(self, response_id: str, **metadata: str) -> None:
-        response = wire.Response(id=response_id, conversation_id="c", metadata=metadata or None)
-        await self.send(wire.ResponseCreated(response=response))
-
-    async def speak(self, response_id: str, ms: int = 200) -> None:
-        await self.send(
-            wire.ResponseOutputAudioDelta(
-                response_id=response_id,
-                item_id=f"A-{response_id}",
-                delta=wire.encode_audio(bytes(ms * 48)),
-            )
-        )
-
-    async def finish(self, response_id: str, status: str = "completed") -> None:
-        response = wire.Response(id=response_id, status=status, conversation_id="c")
-        await self.send(wire.ResponseDone(response=response))
-
-
-def call(
-    script: Callable[[Service], Awaitable[None]],
-    *,
-    mic: Mic | None = None,
-    ear: Ear | None = None,
-    settings: SessionSettings | None = None,
-) -> tuple[Service, Ear]:
-    """One whole call in virtual time."""
-    service, ear = Service(script), ear or Ear()
-    stage = Realtime(settings or SessionSettings(), key="sk-secret", connect=service.connect)
-    run_virtual(Pipeline(mic or Mic(3.0), stage, ear).run)
-    return service, ear
-
-
-async def one_turn(service: Service) -> None:
-    await service.greet()
-    await service.user_turn(500, 1_500)
-    await service.begin("R1")
-    await service.speak("R1")
-    await service.finish("R1")
-    await service.read_on()
+from tests.realtime_service import Ear, Mic, Service, call, one_turn
 
 
 def test_a_spoken_turn_is_answered_in_a_turn_of_the_engine() -> None:
@@ -351,7 +186,7 @@ def test_text_that_is_no_event_is_a_problem_and_the_call_goes_on() -> None:
 
 def failure(script: Callable[[Service], Awaitable[None]]) -> BaseException:
     with pytest.raises(ProcessorError) as caught:
-        call(script)
+        call(script, mic=Mic(200.0))
     cause = caught.value.__cause__
     assert cause is not None
     assert "\n" not in str(cause)
@@ -359,7 +194,7 @@ def failure(script: Callable[[Service], Awaitable[None]]) -> BaseException:
     return cause
 
 
-def test_a_service_that_closes_ends_the_call_with_its_reason() -> None:
+def test_a_service_that_closes_again_and_again_ends_the_call_with_its_reason() -> None:
     async def closes(service: Service) -> None:
         await service.greet()
         await service.connection.aclose(1001, "The session is over.")
@@ -389,7 +224,7 @@ def test_a_service_that_refuses_the_key_is_quoted_without_it() -> None:
     assert str(cause) == "the service refuses to go on: invalid_api_key: Bad key: …"
 
 
-def test_an_hour_that_is_over_is_a_broken_transport() -> None:
+def test_an_hour_that_is_over_at_once_every_time_is_a_broken_transport() -> None:
     async def expires(service: Service) -> None:
         await service.greet()
         detail = wire.ErrorDetail(code="session_expired", message="60 minutes.")
@@ -411,9 +246,26 @@ def test_a_model_in_the_url_is_left_alone() -> None:
     assert "?x=1&model=gpt-realtime-2.1'" in repr(Realtime(url="ws://localhost/v1?x=1"))
 
 
-def test_codings_that_this_stage_does_not_speak_are_refused_when_it_is_made() -> None:
-    with pytest.raises(LocalProtocolError, match="output_format is 'audio/pcmu'"):
-        Realtime(SessionSettings(output_format="audio/pcmu"))
+@pytest.mark.parametrize("coding", ["audio/pcmu", "audio/pcma"])
+def test_a_telephone_call_takes_and_makes_8_khz_and_sends_one_byte_a_sample(
+    coding: Literal["audio/pcmu", "audio/pcma"],
+) -> None:
+    async def telephone(service: Service) -> None:
+        await service.greet()
+        append = await service.until(wire.InputAudioBufferAppend)
+        assert len(wire.decode_audio(append.audio)) == 160
+        await service.begin("R1")
+        await service.speak("R1", ms=10)  # 480 bytes
+        await service.finish("R1")
+        await service.read_on()
+
+    settings = SessionSettings(input_format=coding, output_format=coding)
+    stage = Realtime(settings, key="k")
+    assert (stage.rates_hz, stage.made_rates_hz) == ({AudioIn: 8_000}, {AudioOut: 8_000})
+    _, ear = call(telephone, mic=Mic(1.0, rate_hz=8_000), settings=settings)
+
+    (audio,) = ear.of(AudioOut)
+    assert (audio.rate_hz, audio.n_samples) == (8_000, 480)
 
 
 @pytest.mark.parametrize(("rate_hz", "channels"), [(16_000, 1), (24_000, 2)])
@@ -427,8 +279,9 @@ def test_a_stuck_socket_costs_the_oldest_audio_only() -> None:
     for second in range(100):
         stage.hear(AudioIn(pcm=bytes(48_000), rate_hz=24_000, start_sample=second * 24_000))
 
-    waiting = stage._mic  # pyright: ignore[reportPrivateUsage]
-    assert (waiting[0].start_sample, len(waiting)) == (70 * 24_000, 30)
+    ring = stage._ring  # pyright: ignore[reportPrivateUsage]
+    assert ring.start_sample == 70 * 24_000
+    assert ring.take()[0] == 70 * 24_000
 
 
 def test_a_mute_that_was_undone_is_reported() -> None:

@@ -20,6 +20,7 @@ from framepipe.frames import (
     SpeechStarted,
     SpeechStopped,
     TextOut,
+    ToolCall,
     Transcript,
     Usage,
 )
@@ -614,7 +615,11 @@ def test_the_recordings_of_the_real_service_are_understood_and_leave_nothing_owe
         outputs: list[Output] = []
         for event in heard_by_server:
             call.now_ms += 10
-            outputs += call.receive(wire.decode_server(json.dumps(event)))
+            said = call.receive(wire.decode_server(json.dumps(event)))
+            outputs += said
+            for tool_call in said:
+                if isinstance(tool_call, ToolCall):
+                    call.protocol.answer_call(tool_call.call_id, "sunny", call.now_ms * MS)
 
         turns = [event for event in heard_by_server if event["type"] == "response.created"]
         audio = [e for e in heard_by_server if e["type"] == "response.output_audio.done"]

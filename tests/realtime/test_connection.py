@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +17,7 @@ from anyio.abc import SocketStream
 from framepipe.errors import RemoteProtocolError, TransportBroken, TransportClosed
 from framepipe.realtime.connection import (
     Connection,
+    HandshakeRefused,
     WebSocketConnection,
     connect,
     is_loopback,
@@ -243,6 +247,45 @@ async def test_a_server_that_hangs_up_during_the_handshake() -> None:
 
 async def test_a_url_that_is_none() -> None:
     assert "is no WebSocket URL" in await open_and_fail("http://127.0.0.1/")
+
+
+async def test_a_server_that_falls_silent_is_found_out_by_a_ping() -> None:
+    """Half-open: the handshake is done, then nothing is ever read or said again."""
+
+    async def half_open(stream: SocketStream) -> None:
+        request = (await stream.receive()).decode()
+        (key,) = re.findall(r"Sec-WebSocket-Key: (\S+)", request)
+        digest = hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
+        accept = base64.b64encode(digest).decode()
+        await stream.send(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Accept: {accept}\r\n\r\n".encode()
+        )
+        await anyio.sleep_forever()
+
+    with anyio.fail_after(20):
+        async with (
+            tcp_server(half_open) as url,
+            connect(url, {}, ping_interval_s=0.02, ping_timeout_s=0.02) as connection,
+        ):
+            with pytest.raises(TransportBroken, match="broke without a goodbye: keepalive ping"):
+                await connection.receive()
+
+
+@pytest.mark.parametrize(
+    ("status", "is_final"), [(401, True), (404, True), (429, False), (503, False)]
+)
+async def test_a_refusal_knows_whether_it_is_final(status: int, is_final: bool) -> None:
+    async def refuse(stream: SocketStream) -> None:
+        await stream.receive()
+        await stream.send(f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode())
+
+    async with tcp_server(refuse) as url:
+        with pytest.raises(HandshakeRefused) as caught:
+            async with connect(url, {}):
+                pass
+
+    assert (caught.value.status, caught.value.is_final) == (status, is_final)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Measurements of whole conversations, in virtual time."""

@@ -1,0 +1,50 @@
+"""``framepipe bench``: measurements that need recordings, printed as tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+bench_app = typer.Typer(
+    name="bench",
+    help="Measure on recordings, in virtual time.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@bench_app.callback()
+def bench() -> None:
+    """Measure on recordings, in virtual time."""
+
+
+@bench_app.command()
+def interruption(
+    audio: Annotated[Path, typer.Option(help="Folder of labelled WAV files with a MANIFEST.json.")],
+    phases: Annotated[int, typer.Option(help="Repeats of each clip at each of two levels.")] = 10,
+    quick: Annotated[bool, typer.Option("--quick", help="One repeat: minutes become one.")] = False,
+    processes: Annotated[int, typer.Option(help="How many work at it.")] = 2,
+) -> None:
+    """How fast and how rightly each policy silences and cuts the agent."""
+    from framepipe.bench.interruption import QUICK_PHASES, run_trials
+    from framepipe.bench.table import other_table, speech_table
+
+    console = Console()
+    columns = (TextColumn("clips"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("clips", total=None)
+        trials = run_trials(
+            audio,
+            phases=QUICK_PHASES if quick else phases,
+            processes=processes,
+            progress=lambda done, of: bar.update(task, completed=done, total=of),
+        )
+    console.print(speech_table(trials))
+    console.print(other_table(trials))
+    console.print("In brackets 95 % intervals, one recording counting as one observation.")

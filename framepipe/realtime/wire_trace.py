@@ -1,0 +1,68 @@
+"""Every message of every session of the embedded server in a file, one JSON line each.
+
+Audio is left out but for its length, so that a line can be read and the file stays small.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from framepipe.errors import FramepipeError
+
+_AUDIO_IN = {"input_audio_buffer.append": "audio", "response.output_audio.delta": "delta"}
+
+
+class WireTrace:
+    """Writes what a `framepipe.realtime.server.Tap` is told; use it as a context.
+
+    Args:
+        path: The file, overwritten; ``None`` writes nothing.
+
+    Raises:
+        FramepipeError: The file cannot be written; on entering.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> Self:
+        if self._path is not None:
+            try:
+                self._file = self._path.open("w", encoding="utf-8")
+            except OSError as error:
+                raise FramepipeError(f"{self._path}: {error.strerror}; choose another") from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def __call__(self, session_id: str, sender: str, text: str, /) -> None:
+        """Write one message."""
+        if self._file is None:
+            return
+        try:
+            event: Any = _without_audio(json.loads(text))
+        except ValueError:
+            event = text
+        at_s = round(time.monotonic(), 4)
+        line = {"at_s": at_s, "session": session_id, "dir": sender, "event": event}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+
+def _without_audio(event: Any) -> Any:
+    field = _AUDIO_IN.get(event.get("type", "")) if hasattr(event, "get") else None
+    if field is not None and isinstance(event.get(field), str):
+        event[field] = f"({len(event[field])} characters of base64)"
+    return event

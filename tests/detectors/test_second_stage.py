@@ -1,0 +1,146 @@
+"""The second opinion: every question gets one answer, at the right window."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from framepipe.detectors.second_stage import SecondStage
+from framepipe.detectors.silero import Window
+from framepipe.errors import FrameError
+from framepipe.frames import SpeechConfirmed, SpeechRejected
+
+RATE = 16_000
+N = 512  # samples of a window
+
+
+def windows(*probabilities: float, first: int = 0) -> list[Window]:
+    return [Window(p, (first + i) * N, (first + i + 1) * N) for i, p in enumerate(probabilities)]
+
+
+def answers(
+    stage: SecondStage, heard: list[Window]
+) -> list[tuple[int, SpeechConfirmed | SpeechRejected]]:
+    """Each answer, with the number of the window that brought it."""
+    told = [(window.start_sample // N, stage.judge(window)) for window in heard]
+    return [(number, answer) for number, answer in told if answer is not None]
+
+
+def confirmed(onset: int, probability: float = 0.95) -> SpeechConfirmed:
+    return SpeechConfirmed(source="silero", onset_sample=onset, probability=probability)
+
+
+def test_four_sure_windows_of_six_confirm_from_the_onset_that_was_asked_about() -> None:
+    stage = SecondStage(RATE)
+    stage.suspect(100)
+    heard = windows(0.5, 0.95, 0.95, 0.2, 0.95, 0.95)
+    assert answers(stage, heard) == [(5, confirmed(0))]
+
+
+def test_the_earlier_of_both_onsets_is_told() -> None:
+    stage = SecondStage(RATE)
+    stage.suspect(100)
+    heard = windows(0.0, 0.95, 0.95, 0.95, 0.95)
+    assert answers(stage, heard) == [(4, confirmed(100))]
+
+
+def test_three_sure_windows_of_six_do_not_confirm() -> None:
+    stage = SecondStage(RATE)
+    assert answers(stage, windows(*[0.95, 0.5] * 10)) == []
+
+
+def test_an_utterance_is_confirmed_once() -> None:
+    stage = SecondStage(RATE)
+    stage.suspect(0)
+    assert len(answers(stage, windows(*[0.95] * 50))) == 1
+
+
+def test_speech_nobody_asked_about_is_confirmed_from_its_first_window() -> None:
+    stage = SecondStage(RATE)
+    heard = windows(0.0, 0.0, 0.4, 0.95, 0.95, 0.95, 0.95)
+    assert answers(stage, heard) == [(6, confirmed(2 * N))]
+
+
+def test_after_192_ms_of_quiet_the_next_utterance_is_confirmed_again() -> None:
+    stage = SecondStage(RATE)
+    word = [0.95] * 4
+    assert len(answers(stage, windows(*word, *[0.0] * 5, *word))) == 1
+    stage = SecondStage(RATE)
+    assert len(answers(stage, windows(*word, *[0.0] * 6, *word))) == 2
+
+
+def test_192_ms_without_a_moderate_window_reject() -> None:
+    stage = SecondStage(RATE)
+    stage.suspect(3 * N)
+    ((number, told),) = answers(stage, windows(*[0.29] * 20))
+    assert number == 8, "windows 3 to 8 are 192 ms"
+    assert told == SpeechRejected(source="silero", onset_sample=3 * N, probability=0.29)
+
+
+def test_a_moderate_window_begins_the_192_ms_anew() -> None:
+    stage = SecondStage(RATE)
+    stage.suspect(0)
+    ((number, told),) = answers(stage, windows(0.0, 0.0, 0.0, 0.3, *[0.0] * 20))
+    assert number == 9
+    assert isinstance(told, SpeechRejected)
+
+
+def test_after_a_reject_speech_is_still_confirmed() -> None:
+    stage = SecondStage(RATE)
+    stage.suspect(0)
+    heard = windows(*[0.0] * 6, *[0.95] * 4)
+    assert [type(told) for _, told in answers(stage, heard)] == [SpeechRejected, SpeechConfirmed]
+
+
+def test_a_second_question_inside_confirmed_speech_is_answered_as_well() -> None:
+    stage = SecondStage(RATE)
+    stage.suspect(0)
+    assert len(answers(stage, windows(*[0.95] * 10))) == 1
+    stage.suspect(9 * N + 10)
+    ((number, told),) = answers(stage, windows(*[0.95] * 10, first=10))
+    assert number == 10
+    assert isinstance(told, SpeechConfirmed)
+
+
+def test_what_was_before_a_gap_does_not_confirm() -> None:
+    stage = SecondStage(RATE)
+    assert answers(stage, windows(0.95, 0.95, 0.95)) == []
+    stage.seek(100 * N)
+    assert answers(stage, windows(0.95, *[0.0] * 10, first=100)) == []
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 0.29, 0.3, 0.6, 0.9, 1.0]), max_size=60),
+    st.sets(st.integers(0, 59)),
+)
+def test_every_question_is_answered_once_when_quiet_comes(
+    probabilities: list[float], asked: set[int]
+) -> None:
+    stage = SecondStage(RATE)
+    open_questions = 0
+    for window in windows(*probabilities, *[0.0] * 6):
+        if window.start_sample // N in asked and window.start_sample // N < len(probabilities):
+            stage.suspect(window.start_sample)
+            open_questions = 1
+        told = stage.judge(window)
+        if isinstance(told, SpeechRejected):
+            assert open_questions == 1, "a reject answers a question"
+        if told is not None:
+            open_questions = 0
+    assert open_questions == 0
+    assert not stage.may_be_speech
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"confirm_p": 1.1}, "confirm_p 1.1"),
+        ({"reject_p": 0.95}, "reject_p is 0.95"),
+        ({"confirm_windows": 7}, "confirm_windows is 7 of 6"),
+        ({"reject_ms": 0}, "reject_ms is 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(FrameError, match=message):
+        SecondStage(RATE, **settings)  # type: ignore[arg-type]

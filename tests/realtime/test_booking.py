@@ -1,0 +1,107 @@
+"""The flight desk, as conversations."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from framepipe.realtime.booking import CITIES, TOOL, Booking
+from framepipe.realtime.events import Item
+from framepipe.realtime.mind import Question, ToolUse, Words
+
+
+def desk(*said: str, tools: tuple[str, ...] = (TOOL,)) -> tuple[str, dict[str, str] | None]:
+    """What the desk says after all this, and the trip that it books."""
+    outputs = Booking().answer(Question(said=said, tools=tools))
+    words = " ".join(output.text for output in outputs if isinstance(output, Words))
+    trips = [json.loads(output.arguments) for output in outputs if isinstance(output, ToolUse)]
+    return words, trips[0] if trips else None
+
+
+def test_it_asks_for_what_is_missing_and_books_after_a_yes() -> None:
+    said: list[str] = []
+    for words, answer in (
+        ("Hello, I need a flight.", "Where would you like to fly to?"),
+        ("To Rome please.", "Where do you want to leave from?"),
+        ("Oslo.", "On which day?"),
+        ("The third of May.", "A flight from Oslo to Rome, The third of May. Shall I book it?"),
+    ):
+        said.append(words)
+        assert desk(*said) == (answer, None)
+    words, trip = desk(*said, "Yes, please.")
+    assert trip == {"origin": "Oslo", "destination": "Rome", "day": "The third of May"}
+    assert words == "One moment."
+
+
+@pytest.mark.parametrize(
+    ("correction", "trip"),
+    [
+        ("No, to Milan.", ("Oslo", "Milan", "Friday")),
+        ("Not Rome, Milan.", ("Oslo", "Milan", "Friday")),
+        ("I meant from Vienna.", ("Vienna", "Rome", "Friday")),
+        ("Not Oslo, Bergamo, no, Vienna.", ("Vienna", "Rome", "Friday")),
+        ("Make it Sunday.", ("Oslo", "Rome", "Sunday")),
+        ("Not on Friday, on next Monday.", ("Oslo", "Rome", "next Monday")),
+    ],
+)
+def test_a_correction_replaces_one_thing_and_is_confirmed_again(
+    correction: str, trip: tuple[str, str, str]
+) -> None:
+    said = ("From Oslo to Rome on Friday.", correction)
+    words, booked = desk(*said)
+    assert booked is None
+    origin, destination, day = trip
+    assert words == f"A flight from {origin} to {destination}, {day}. Shall I book it?"
+    assert desk(*said, "Yes.")[1] == {"origin": origin, "destination": destination, "day": day}
+
+
+def test_a_no_without_a_correction_is_asked_about() -> None:
+    said = ("From Oslo to Rome tomorrow.", "No.")
+    assert desk(*said) == ("What should I change?", None)
+    assert desk(*said, "To Paris.")[0].startswith("A flight from Oslo to Paris")
+
+
+def test_a_yes_books_once_and_the_next_trip_begins_afresh() -> None:
+    said = ("From Oslo to Rome tomorrow.", "Yes.", "Now to Lima.")
+    assert desk(*said) == ("Where do you want to leave from?", None)
+
+
+def test_the_output_of_the_tool_is_the_last_word() -> None:
+    def outcome(output: str) -> str:
+        item = Item(type="function_call_output", call_id="call_1", output=output)
+        (words,) = Booking().answer(Question(items=(item,), said=("Yes.",)))
+        assert isinstance(words, Words)
+        return words.text
+
+    assert outcome("Reference K7.") == "Your flight is booked. Reference K7."
+    assert outcome('{"error": "sold out"}').startswith("I am sorry")
+
+
+def test_without_the_tool_it_says_so() -> None:
+    words, trip = desk("From Oslo to Rome tomorrow.", "Yes.", tools=())
+    assert trip is None
+    assert "nobody gave me the tool book_flight" in words
+
+
+def test_what_was_not_made_out_is_asked_again() -> None:
+    assert desk("")[0] == "I did not catch that. Where would you like to fly to?"
+
+
+@given(
+    said=st.lists(
+        st.lists(
+            st.sampled_from(
+                [*CITIES[:4], "from", "to", "not", "no", "yes", "Friday", "May 3", "uh"]
+            ),
+            max_size=6,
+        ).map(" ".join),
+        max_size=6,
+    )
+)
+def test_it_always_answers_and_never_books_an_incomplete_trip(said: list[str]) -> None:
+    words, trip = desk(*said)
+    assert words
+    assert trip is None or all(trip.values())
