@@ -39,8 +39,9 @@ class CallBook:
         self._response_of[call_id] = self._open[call_id] = response_id
         self._unfinished.add(response_id)
         if len(self._response_of) > REMEMBERED_CALLS:
-            forgotten, _ = self._response_of.popitem(last=False)
+            forgotten, its_response = self._response_of.popitem(last=False)
             self._open.pop(forgotten, None)
+            self._unfinished.discard(its_response)
         return True
 
     def ended(self, response_id: str) -> bool:

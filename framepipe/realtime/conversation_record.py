@@ -35,6 +35,12 @@ CHARACTERS_PER_S = 15.0
 KNOWN_AFTER_S = 5.0
 """Seconds of speech after which this voice's own speed is used."""
 
+MAX_CHARACTERS = 100_000
+"""Longest text of one item that is remembered; nobody speaks for two hours without a breath."""
+
+MAX_PARTS = 16
+"""Content parts of one item whose audio is accounted for; the service makes one."""
+
 AudioBetween = Callable[[int, int], bytes | None]
 """The coded microphone audio between two positions, where it is still kept."""
 
@@ -139,12 +145,13 @@ class ConversationRecord:
     def agent_words(self, item_id: str, text: str, *, whole: bool) -> None:
         """A piece of what the agent says, or all of it; it runs ahead of the audio."""
         entry = self._agent(item_id)
-        entry.words = text if whole else (entry.words or "") + text
+        entry.words = (text if whole else (entry.words or "") + text)[:MAX_CHARACTERS]
 
     def agent_audio(self, item_id: str, content_index: int, received: int, rate_hz: int) -> None:
         """So many samples of a part of the agent have come."""
         entry = self._agent(item_id)
-        entry.received[content_index] = received
+        if content_index in entry.received or len(entry.received) < MAX_PARTS:
+            entry.received[content_index] = received
         entry.rate_hz = rate_hz
 
     def agent_done(self, item_id: str) -> None:
@@ -167,7 +174,8 @@ class ConversationRecord:
             entry.heard.pop(heard.content_index, None)
         else:
             own = heard.heard_samples * entry.rate_hz // heard.rate_hz
-            entry.heard[heard.content_index] = own
+            if heard.content_index in entry.received:
+                entry.heard[heard.content_index] = own
 
     def removed(self, item_id: str) -> None:
         """An item is not in the conversation any more."""
