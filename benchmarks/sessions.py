@@ -72,7 +72,7 @@ async def _client(
             while True:
                 event: Any = json.loads(await connection.receive())
                 if event["type"] == "input_audio_buffer.speech_stopped":
-                    held_in = -(-event["audio_end_ms"] // append_ms) - 1
+                    held_in = -(-int(event["audio_end_ms"]) // append_ms) - 1
                     late_ms.append((anyio.current_time() - appended_at[held_in]) * 1e3)
                 answered += event["type"] == "response.done"
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from framepipe.bench.cli import bench_app
 from framepipe.errors import FramepipeError, ProcessorError, WiringError, only_error
 from framepipe.frames import InterruptionReport
 
@@ -27,6 +28,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+app.add_typer(bench_app, name="bench")
 
 
 class MindName(StrEnum):

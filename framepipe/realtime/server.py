@@ -26,18 +26,22 @@ from urllib.parse import parse_qs, urlsplit
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 from anyio.lowlevel import current_token
-from attrs import field, frozen, validators
+from attrs import field, frozen
 
 from framepipe.errors import (
     FramepipeError,
     RemoteProtocolError,
-    TransportBroken,
     TransportClosed,
     TransportError,
     WiringError,
 )
 from framepipe.realtime.answer_plan import Pace
-from framepipe.realtime.connection import Connection, WebSocketConnection, memory_pair
+from framepipe.realtime.connection import (
+    Connection,
+    HandshakeRefused,
+    WebSocketConnection,
+    memory_pair,
+)
 from framepipe.realtime.events import ErrorDetail, ErrorEvent, encode
 from framepipe.realtime.mind import Ears, Mind, Talk
 from framepipe.realtime.server_faults import Faults as Faults
@@ -99,6 +103,9 @@ class ServerSettings:
         key: What clients must present; ``None`` lets everybody in.
         faults: What goes wrong on purpose.
         tap: Sees every message as the server receives and sends it.
+
+    Raises:
+        WiringError: ``limit_s`` is not positive.
     """
 
     mind: Mind = field(factory=Talk)
@@ -108,10 +115,14 @@ class ServerSettings:
     pace: Pace = field(factory=Pace)
     model: str = "gpt-realtime-2.1"
     seed: int = 0
-    limit_s: float = field(default=SESSION_LIMIT_S, validator=validators.gt(0))
+    limit_s: float = SESSION_LIMIT_S
     key: str | None = field(default=None, repr=False)
     faults: Faults = field(factory=Faults)
     tap: Tap | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if not self.limit_s > 0:
+            raise WiringError(f"limit_s is {self.limit_s}; a session lasts longer than 0 seconds")
 
 
 async def serve_connection(
@@ -282,13 +293,14 @@ class InProcessServer(EmbeddedServer):
             headers: As of an HTTP request.
 
         Raises:
-            TransportBroken: The server turns the client away.
+            HandshakeRefused: The server turns the client away.
         """
         status = self.refusal(headers)
         if status is not None:
             hint = "; is the key right?" if status == 401 else ""
-            raise TransportBroken(
-                f"the embedded server refused the connection with HTTP status {status}{hint}"
+            raise HandshakeRefused(
+                f"the embedded server refused the connection with HTTP status {status}{hint}",
+                status,
             )
         if self.settings.faults.hang == "opening":
             await anyio.sleep_forever()

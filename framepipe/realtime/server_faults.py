@@ -17,13 +17,14 @@ events"), 3.6 and 4.3.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from attrs import field, frozen, validators
+from attrs import field, frozen
 from msgspec.structs import replace
 
+from framepipe.errors import FramepipeError
 from framepipe.realtime.events import ErrorDetail, ErrorEvent, KnownServerEvent, encode
 
 UNORDERED: Final = frozenset(
@@ -38,6 +39,18 @@ UNORDERED: Final = frozenset(
 """Events that recordings show at various places: only these may come late or twice."""
 
 _MS: Final = 1_000_000
+
+
+class FaultsError(FramepipeError, ValueError):
+    """Faults that cannot be; whoever chose them must choose others."""
+
+
+def _at_least(low: float) -> Callable[[Any, Any, Any], None]:
+    def check(_faults: object, attribute: Any, value: float | None) -> None:
+        if value is not None and not value >= low:
+            raise FaultsError(f"{attribute.name} is {value}; {low:g} or more is needed")
+
+    return check
 
 
 @frozen(kw_only=True)
@@ -60,28 +73,23 @@ class Faults:
         late_ms: Events that the service does not order (`UNORDERED`) come up to so much later than
             the others, and so among them.
         repeat: The same events come twice, as after a reconnect inside the service.
+
+    Raises:
+        FaultsError: A number is too small.
     """
 
     refuse_status: int | None = None
     hang: Literal["opening", "session"] | None = None
-    close_after_events: int | None = field(
-        default=None, validator=validators.optional(validators.ge(0))
-    )
+    close_after_events: int | None = field(default=None, validator=_at_least(0))
     close_code: int = 1011
-    drop_after_s: float | None = field(
-        default=None, validator=validators.optional(validators.ge(0.0))
-    )
-    half_open_after_s: float | None = field(
-        default=None, validator=validators.optional(validators.ge(0.0))
-    )
-    delay_to_server_ms: float = field(default=0.0, validator=validators.ge(0.0))
-    delay_to_client_ms: float = field(default=0.0, validator=validators.ge(0.0))
-    jitter_ms: float = field(default=0.0, validator=validators.ge(0.0))
-    error_after_events: int | None = field(
-        default=None, validator=validators.optional(validators.ge(1))
-    )
+    drop_after_s: float | None = field(default=None, validator=_at_least(0))
+    half_open_after_s: float | None = field(default=None, validator=_at_least(0))
+    delay_to_server_ms: float = field(default=0.0, validator=_at_least(0))
+    delay_to_client_ms: float = field(default=0.0, validator=_at_least(0))
+    jitter_ms: float = field(default=0.0, validator=_at_least(0))
+    error_after_events: int | None = field(default=None, validator=_at_least(1))
     error_code: str = "server_error"
-    late_ms: float = field(default=0.0, validator=validators.ge(0.0))
+    late_ms: float = field(default=0.0, validator=_at_least(0))
     repeat: bool = False
 
 

@@ -7,6 +7,7 @@ and a thousand calls must not cost a model each.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from framepipe.audio import FULL_SCALE, rms_dbfs, samples_of
 from framepipe.detectors.silero_model import SileroVoiceActivityDetector
@@ -19,7 +20,7 @@ _TAPS = 33
 """Samples at 24 kHz that make one at 16 kHz: 50 dB of stopband, 0.7 ms of delay."""
 
 
-def _two_phases() -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+def _two_phases() -> NDArray[np.float32]:
     """The low-pass at 16 kHz: column k makes sample k of each two, from three new samples."""
     centre = (_TAPS - 1) / 2
     into = np.arange(_TAPS + 2)[:, None] - np.array([0.0, 1.5])[None, :]
@@ -27,7 +28,8 @@ def _two_phases() -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
         np.sinc((into - centre) * 0.62)
         * np.kaiser(2 * _TAPS + 1, 5.0)[np.clip(np.rint(2 * into + 1).astype(int), 0, 2 * _TAPS)]
     )
-    return (made / made.sum(axis=0) / FULL_SCALE).astype(np.float32)
+    phases: NDArray[np.float32] = (made / made.sum(axis=0) / FULL_SCALE).astype(np.float32)
+    return phases
 
 
 _PHASES = _two_phases()

@@ -27,7 +27,8 @@ def smallest(kind: Any) -> Any:
         return smallest(kind.types[0])
     if isinstance(kind, StructType):
         return {one.encode_name: smallest(one.type) for one in kind.fields if one.required}
-    return {"StrType": "x", "IntType": 1, "FloatType": 0.5, "ListType": []}.get(type(kind).__name__)
+    plain: dict[str, Any] = {"StrType": "x", "IntType": 1, "FloatType": 0.5, "ListType": []}
+    return plain.get(type(kind).__name__)
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=kind_of)

@@ -151,9 +151,8 @@ def reachable_bytes(value: Any, seen: set[int] | None = None) -> int:
     elif isinstance(value, (list, tuple)):
         inner = [*cast("Sequence[Any]", value)]
     else:
-        names = getattr(type(value), "__struct_fields__", ()) or getattr(
-            type(value), "__slots__", ()
-        )
+        kind: Any = type(cast("object", value))
+        names = getattr(kind, "__struct_fields__", ()) or getattr(kind, "__slots__", ())
         inner = [getattr(value, name, None) for name in names]
         inner += list(getattr(value, "__dict__", {}).values())
     return sum(reachable_bytes(one, seen) for one in inner)

@@ -20,7 +20,7 @@ from framepipe.realtime.events import (
 )
 from framepipe.realtime.mind import Talk
 from framepipe.realtime.server import server_in_process
-from framepipe.realtime.server_faults import UNORDERED, Faults, FaultyLine
+from framepipe.realtime.server_faults import UNORDERED, Faults, FaultsError, FaultyLine
 from framepipe.testing._virtual import run_virtual
 from tests.realtime.test_server import (
     GREETING,
@@ -129,7 +129,7 @@ def test_an_error_comes_after_every_so_many_events() -> None:
     "wrong", [{"jitter_ms": -1.0}, {"drop_after_s": -0.1}, {"error_after_events": 0}]
 )
 def test_a_fault_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+    with pytest.raises(FaultsError, match=next(iter(wrong))):
         Faults(**wrong)
 
 
