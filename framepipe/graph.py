@@ -8,7 +8,7 @@ what stages declare and refuse a graph that cannot run, before anything runs.
 from __future__ import annotations
 
 import typing
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 from weakref import WeakKeyDictionary
@@ -128,7 +128,7 @@ class Node:
         self.down: list[tuple[Node, Keep]] = []
         self.up: Node | None = None
         self.gates: tuple[Mailbox, ...] = ()
-        self.dropped: Counter[str] = Counter()
+        self.dropped: defaultdict[str, int] = defaultdict(int)
         self.is_first = False
         self.ends_needed = 0
         self.ends_seen = 0

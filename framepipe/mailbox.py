@@ -8,7 +8,7 @@ they are thrown away when the reader or the next purge meets them.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -87,7 +87,7 @@ class Mailbox:
         self.lossy = lossy
         self.depth = 0
         self.peak = 0
-        self.dropped: Counter[str] = Counter()
+        self.dropped: defaultdict[str, int] = defaultdict(int)
         self.wake_reader: Callable[[], object] | None = None
         self.room_waiters: list[Callable[[], object]] = []
         self.on_drop: Callable[[Frame], None] | None = None

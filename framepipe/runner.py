@@ -259,11 +259,19 @@ class _Worker:
             try:
                 if handle is None:
                     await self._send(frame, passing=True)
-                elif is_async:
+                elif not is_async:
+                    await self._send_all(engine.call(node, handle, frame))
+                elif of_a_turn or engine.is_observed:
                     turn = cast("Interruptible", frame).turn if of_a_turn else 0
                     await self._handle(handle, frame, turn)
-                else:
-                    await self._send_all(engine.call(node, handle, frame))
+                else:  # no cut concerns it and nobody looks: the short way
+                    result = handle(frame)
+                    if result.__class__ is CoroutineType:
+                        output = await result
+                        if output is not None and not engine.relay(node, output):
+                            await self._send_output(output)
+                    else:
+                        await self._stream(frame, result, 0)
             except Exception as error:
                 engine.fail(node, frame, error)
             if frame.__class__ is End:
@@ -298,7 +306,7 @@ class _Worker:
                 if self._cut_short or output is None:
                     pass
                 elif not engine.relay(node, output):
-                    await self._send_all([output] if isinstance(output, Frame) else list(output))
+                    await self._send_output(output)
             else:
                 await self._stream(frame, cast("AsyncGenerator[Frame, None]", result), turn)
             finished = True
@@ -334,6 +342,9 @@ class _Worker:
             with anyio.CancelScope(shield=True):
                 if hasattr(frames, "aclose"):
                     await frames.aclose()
+
+    async def _send_output(self, output: Any) -> None:
+        await self._send_all([output] if isinstance(output, Frame) else list(output))
 
     async def _send_all(self, frames: list[Frame]) -> None:
         for frame in sorted(frames, key=_is_ordered) if len(frames) > 1 else frames:

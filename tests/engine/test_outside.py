@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import anyio
 import anyio.lowlevel
 import pytest
@@ -81,3 +83,34 @@ class Swallows:
     @on(Transcript)
     async def swallow(self, frame: Transcript) -> None:
         await anyio.lowlevel.checkpoint()
+
+
+class LastWords:
+    """Says something when everything is over."""
+
+    @on(End)
+    async def say(self, frame: End) -> AsyncIterator[Transcript]:
+        yield Transcript(who="agent", text="goodbye", final=True, item_id="last")
+
+
+class Listener:
+    """Keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    @on(Transcript)
+    def hear(self, frame: Transcript) -> None:
+        self.heard.append(frame.text)
+
+    @on(End)
+    def end(self, frame: End) -> None:
+        self.heard.append("the end")
+
+
+@pytest.mark.anyio
+async def test_an_async_generator_may_speak_before_the_end_goes_on() -> None:
+    listener = Listener()
+    async with Pipeline(LastWords(), listener):
+        pass
+    assert listener.heard == ["goodbye", "the end"]
