@@ -96,6 +96,7 @@ def test_a_port_that_is_taken_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
     [
         ("--port", "70000"),
         ("--host", "0.0.0.0"),
+        ("--answer-ms", "-5"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_one_line(

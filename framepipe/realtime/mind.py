@@ -13,6 +13,7 @@ from typing import Protocol, TypeAlias
 
 from attrs import frozen
 
+from framepipe.errors import WiringError
 from framepipe.realtime.events import Item, Part
 
 Ears: TypeAlias = Callable[[int, bytes], "str | None"]
@@ -103,6 +104,8 @@ class Talk:
     """
 
     def __init__(self, answer_ms: int = 8_000) -> None:
+        if answer_ms < 0:
+            raise WiringError(f"answer_ms is {answer_ms}; an answer lasts 0 ms or longer")
         self.answer_ms = answer_ms
 
     def answer(self, question: Question, /) -> Sequence[Output]:
