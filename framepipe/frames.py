@@ -504,9 +504,11 @@ class ReplyPending(UrgentDown):
 
     Attributes:
         turn: The agent's turn.
+        interruptible: ``False`` for a legal notice: the user's voice does not cut this turn.
     """
 
     turn: int
+    interruptible: bool = True
 
 
 @frozen(kw_only=True)
