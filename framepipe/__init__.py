@@ -33,6 +33,8 @@ from framepipe.frames import ConnectionState as ConnectionState
 from framepipe.frames import Drained as Drained
 from framepipe.frames import DropParked as DropParked
 from framepipe.frames import End as End
+from framepipe.frames import Escalate as Escalate
+from framepipe.frames import GuardTools as GuardTools
 from framepipe.frames import Heard as Heard
 from framepipe.frames import Hold as Hold
 from framepipe.frames import Interrupt as Interrupt
@@ -40,11 +42,13 @@ from framepipe.frames import InterruptionReport as InterruptionReport
 from framepipe.frames import Mute as Mute
 from framepipe.frames import Played as Played
 from framepipe.frames import Problem as Problem
+from framepipe.frames import Proceed as Proceed
 from framepipe.frames import Release as Release
 from framepipe.frames import ReplyPending as ReplyPending
 from framepipe.frames import ReplyReady as ReplyReady
 from framepipe.frames import Say as Say
 from framepipe.frames import Sound as Sound
+from framepipe.frames import Speak as Speak
 from framepipe.frames import SpeechConfirmed as SpeechConfirmed
 from framepipe.frames import SpeechRejected as SpeechRejected
 from framepipe.frames import SpeechStarted as SpeechStarted
@@ -55,6 +59,7 @@ from framepipe.frames import TextOut as TextOut
 from framepipe.frames import ToolCall as ToolCall
 from framepipe.frames import ToolResult as ToolResult
 from framepipe.frames import Transcript as Transcript
+from framepipe.frames import TurnAmended as TurnAmended
 from framepipe.frames import Undo as Undo
 from framepipe.frames import Unmute as Unmute
 from framepipe.frames import Usage as Usage

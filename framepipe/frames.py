@@ -289,11 +289,15 @@ class ToolCall(Ordered):
         call_id: The service's name for this call.
         name: The tool.
         arguments: JSON text.
+        turn: The agent's turn that asks for it, where it is known.
+        effects: The tool changes something in the world, as far as its declaration says.
     """
 
     call_id: str
     name: str
     arguments: str
+    turn: int | None = None
+    effects: bool = False
 
 
 @frozen(kw_only=True)
@@ -332,6 +336,38 @@ class UserTurn(Ordered):
     supersedes: str | None = None
     text: str
     item_ids: tuple[str, ...]
+
+
+@frozen(kw_only=True)
+class TurnAmended(Ordered):
+    """The user corrects a turn after it was committed: what was done for it may want undoing.
+
+    Attributes:
+        turn_id: The committed user turn.
+        amended_by: ``turn_id`` of the user turn with the correction.
+        old: The words that are taken back; "" if it cannot be said which.
+        new: The words in their place; "" if there are none.
+        calls: Calls of tools with effects that went ahead for it, oldest first.
+    """
+
+    turn_id: str
+    amended_by: str
+    old: str = ""
+    new: str = ""
+    calls: tuple[ToolCall, ...] = ()
+
+
+@frozen(kw_only=True)
+class Escalate(Ordered):
+    """The agent does not get on with this user: hand over to a person.
+
+    Attributes:
+        reason: What went wrong last: "missed", "failed", "no_answer", "offline", "idle".
+        attempts: How often it was tried.
+    """
+
+    reason: str
+    attempts: int
 
 
 @frozen(kw_only=True)
@@ -505,10 +541,14 @@ class ReplyPending(UrgentDown):
     Attributes:
         turn: The agent's turn.
         interruptible: ``False`` for a legal notice: the user's voice does not cut this turn.
+        response_id: The service's response; ``None`` for local audio.
+        item_ids: The user items that it answers, oldest first; none for a greeting.
     """
 
     turn: int
     interruptible: bool = True
+    response_id: str | None = None
+    item_ids: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -652,3 +692,30 @@ class Undo(UrgentUp):
 @frozen(kw_only=True)
 class DropParked(UrgentUp):
     """The parked remainder of the cut turn will not be wanted."""
+
+
+@frozen(kw_only=True)
+class GuardTools(UrgentUp):
+    """From here on a tool with effects waits for `Proceed`: somebody below commits turns."""
+
+
+@frozen(kw_only=True)
+class Proceed(UrgentUp):
+    """A waiting call of a tool with effects may go ahead: its user turn is committed.
+
+    Attributes:
+        call_id: The call.
+    """
+
+    call_id: str
+
+
+@frozen(kw_only=True)
+class Speak(UrgentUp):
+    """The model shall say this: as `Say`, from a stage below it.
+
+    Attributes:
+        text: What to say.
+    """
+
+    text: str
