@@ -44,9 +44,10 @@ from framepipe.realtime.connection import (
 )
 from framepipe.realtime.events import ErrorDetail, ErrorEvent, encode
 from framepipe.realtime.mind import Ears, Mind, Talk
+from framepipe.realtime.server_agenda import Sent
 from framepipe.realtime.server_faults import Faults as Faults
 from framepipe.realtime.server_faults import FaultyLine
-from framepipe.realtime.server_protocol import Sent, ServerProtocol
+from framepipe.realtime.server_protocol import ServerProtocol
 from framepipe.realtime.server_session import SESSION_LIMIT_S
 from framepipe.realtime.server_vad import SpeechDetector
 from framepipe.realtime.speech import Voice

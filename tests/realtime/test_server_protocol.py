@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from framepipe.realtime import server_conversation, server_protocol
+from framepipe.realtime import server_conversation, server_hearing
 from framepipe.realtime.answer_plan import Pace, PaceError
 from framepipe.realtime.events import (
     CLIENT_EVENT_TYPES,
@@ -35,7 +35,8 @@ from framepipe.realtime.mind import (
     Words,
     given_words,
 )
-from framepipe.realtime.server_protocol import Sent, ServerProtocol
+from framepipe.realtime.server_agenda import Sent
+from framepipe.realtime.server_protocol import ServerProtocol
 from framepipe.realtime.server_session import turn_detection
 from framepipe.realtime.server_vad import WINDOW_MS, WINDOW_SAMPLES, SpeechDetector
 from framepipe.realtime.speech import Speech, VoiceError
@@ -471,7 +472,7 @@ def test_a_turn_right_after_a_clear_begins_at_the_clear() -> None:
 
 
 def test_a_turn_that_never_ends_keeps_its_newest_audio(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_protocol, "_LONGEST_BUFFER_MS", 2_000)
+    monkeypatch.setattr(server_hearing, "_LONGEST_BUFFER_MS", 2_000)
     client = Client()
     assert recorded_ms(client, client.say(*[SPEECH] * 100, *[SILENCE] * 7)) == (
         2_000 + WINDOW_MS  # the window that ended it came on top
