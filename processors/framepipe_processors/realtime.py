@@ -73,9 +73,8 @@ from framepipe.realtime.address import (
     realtime_url,
     without_key,
 )
-from framepipe.realtime.client_protocol import (
+from framepipe.realtime.client_outputs import (
     BesideDone,
-    ClientProtocol,
     Fail,
     OpenTurn,
     Output,
@@ -85,6 +84,7 @@ from framepipe.realtime.client_protocol import (
     Told,
     Updated,
 )
+from framepipe.realtime.client_protocol import ClientProtocol
 from framepipe.realtime.codings import codings_of
 from framepipe.realtime.connection import (
     OPEN_TIMEOUT_S,

@@ -27,7 +27,8 @@ from hypothesis.stateful import (
 from framepipe.frames import AudioOut, Heard, Interrupt
 from framepipe.realtime import events as wire
 from framepipe.realtime.answers import Answer, AnswerBook, Cut, UserItem
-from framepipe.realtime.client_protocol import MARK, ClientProtocol, OpenTurn, Output, Send
+from framepipe.realtime.client_outputs import OpenTurn, Output, Send
+from framepipe.realtime.client_protocol import MARK, ClientProtocol
 from framepipe.realtime.session import SessionSettings
 
 MS = 1_000_000

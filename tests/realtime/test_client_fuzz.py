@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from framepipe.errors import ProcessorError
 from framepipe.frames import Frame, Heard, Interrupt, Problem, ToolCall
 from framepipe.realtime import events as wire
-from framepipe.realtime.client_protocol import ClientProtocol, OpenTurn, Output, Send
+from framepipe.realtime.client_outputs import OpenTurn, Output, Send
+from framepipe.realtime.client_protocol import ClientProtocol
 from framepipe.realtime.session import SessionSettings
 from tests.realtime_service import Mic, Service, call
 

@@ -8,7 +8,8 @@ import pytest
 
 from framepipe.frames import Problem
 from framepipe.realtime import events as wire
-from framepipe.realtime.client_protocol import ClientProtocol, Fail, Send
+from framepipe.realtime.client_outputs import Fail, Send
+from framepipe.realtime.client_protocol import ClientProtocol
 from framepipe.realtime.error_classes import ERROR_CLASSES, LOST_RACES, ErrorClass, classify
 from framepipe.realtime.session import SessionSettings
 
