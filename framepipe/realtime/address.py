@@ -9,6 +9,7 @@ A key is never part of the URL, and `without_key` takes it out of everything tha
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -103,6 +104,46 @@ def without_key(text: str, *keys: str | None) -> str:
         if key:
             text = text.replace(key, "…")
     return text
+
+
+class ServiceAddress:
+    """Where a service is and the key to it; the key leaves it in the opening request only.
+
+    Args:
+        url: From `realtime_url`.
+        key: ``None`` takes it from the environment, when it is needed.
+    """
+
+    def __init__(self, url: str, key: str | None = None) -> None:
+        self.url = url
+        self._key = key
+
+    def __repr__(self) -> str:
+        return f"ServiceAddress({hidden(self.url)!r})"
+
+    @property
+    def host(self) -> str:
+        """The host, with its port where it has one."""
+        return urlsplit(self.url).netloc.rpartition("@")[2] or self.url
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that holds the key."""
+        return key_variable(self.url)
+
+    @property
+    def has_key(self) -> bool:
+        """Whether there is a key at all."""
+        return bool(self._key or os.environ.get(self.variable))
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What the opening request carries."""
+        return headers(self.url, self._key or os.environ.get(self.variable))
+
+    def without_key(self, text: str) -> str:
+        """A text that may be shown."""
+        return without_key(text, self._key, os.environ.get(self.variable))
 
 
 def _is_secret(name: str) -> bool:

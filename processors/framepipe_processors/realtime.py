@@ -1,30 +1,19 @@
 """A speech model behind the OpenAI Realtime protocol, as one stage.
 
-The decisions are in `framepipe.realtime.client_protocol`; this is the shell: it connects, reads,
-writes, keeps the time, runs tools, and performs what the protocol says.
-
-Two lanes lead to the socket. Orders (a truncate, a cancel, a create) go first and in their own
-order; microphone audio waits behind them in a ring, and is encoded only when it is its turn, so
-that a socket that is stuck costs the oldest audio (it becomes silence of the same length) and no
-more. When a socket is lost there is a new `ClientProtocol` at once: what the pipeline decides
-meanwhile is kept by it, and the ring begins again where the service may lack something.
-The socket is always read: what the service says about the user must not wait behind what it
-says itself.
+The decisions are in `framepipe.realtime.client_protocol`, and `framepipe.realtime.client_sockets`
+carries them over sockets. Here frames become what the protocol is told, and what it says becomes
+frames, tools that run, and answers for whoever waits.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import random
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias, cast
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
 import anyio
-from anyio.abc import TaskGroup
 from attrs import frozen
 
 from framepipe.conversation.report import InterruptionLog
@@ -32,13 +21,10 @@ from framepipe.errors import (
     FrameError,
     FramepipeError,
     LocalProtocolError,
-    MailboxFull,
-    ProtocolError,
     RemoteProtocolError,
     TransportBroken,
 )
 from framepipe.frames import (
-    NS_PER_S,
     AudioDone,
     AudioIn,
     AudioOut,
@@ -65,14 +51,7 @@ from framepipe.frames import (
 )
 from framepipe.processor import Emit, on
 from framepipe.realtime import events as wire
-from framepipe.realtime.address import (
-    OPENAI_MODEL,
-    headers,
-    hidden,
-    key_variable,
-    realtime_url,
-    without_key,
-)
+from framepipe.realtime.address import OPENAI_MODEL, ServiceAddress, hidden, realtime_url
 from framepipe.realtime.client_outputs import (
     BesideDone,
     Fail,
@@ -85,36 +64,18 @@ from framepipe.realtime.client_outputs import (
     Updated,
 )
 from framepipe.realtime.client_protocol import ClientProtocol
+from framepipe.realtime.client_sockets import ClientSockets, only_ours
 from framepipe.realtime.codings import codings_of
-from framepipe.realtime.connection import (
-    OPEN_TIMEOUT_S,
-    Connect,
-    Connection,
-    HandshakeRefused,
-    is_loopback,
-)
+from framepipe.realtime.connection import Connect
 from framepipe.realtime.connection import connect as connect_socket
 from framepipe.realtime.items import user_text
-from framepipe.realtime.mic_ring import MicRing
 from framepipe.realtime.reconnect import Retries, RetryPolicy
 from framepipe.realtime.session import Owner, SessionSettings
-from framepipe.realtime.tool_runner import Outcome, failed, run_tool
+from framepipe.realtime.tool_runner import Outcome, ToolRunner
 from framepipe.realtime.tools import Tool, by_name
+from framepipe.realtime.waiting import Awaited
 
 _log: Final = logging.getLogger("framepipe")
-
-FINISH_LIMIT_NS: Final = 30 * NS_PER_S
-"""How long the end of the call waits for the answer to the last words. Generation is several
-times faster than speech, so this is minutes of it."""
-
-SESSION_LIMIT_S: Final = 3_600
-"""How long the service keeps a session that does not say when it expires."""
-
-RENEW_EARLY_S: Final = 120
-"""How long before its end a session is renewed, at the first moment between two turns."""
-
-RENEW_AT_LAST_S: Final = 10
-"""How long before its end it is renewed even if somebody speaks."""
 
 Made: TypeAlias = (
     AudioOut
@@ -217,43 +178,38 @@ class Realtime:
         connect: Connect = connect_socket,
         unix_s: Callable[[], float] = time.time,
     ) -> None:
-        self._url = realtime_url(url, base_url=base_url, model=model)
-        self._key = key
+        self._address = ServiceAddress(realtime_url(url, base_url=base_url, model=model), key)
         self._owner: Owner = owner
-        self._connect = connect
-        self._tools = by_name(tools)
-        self._retries = Retries(retry, random.Random(seed).random)
-        self._unix_s = unix_s
+        self._runner = ToolRunner(by_name(tools), self._tell)
         heard, spoken = codings_of(session.wire(owner))
         self.rates_hz: dict[type[AudioIn], int] = {AudioIn: heard.rate_hz}
         self.made_rates_hz: dict[type[AudioOut], int] = {AudioOut: spoken.rate_hz}
         self._rate_hz = heard.rate_hz
-        self._ring = MicRing(heard.rate_hz)
         self._settings = session
-        self._protocol = ClientProtocol(self._wire(session), audio_between=self._ring.between)
+        self._sockets = ClientSockets(
+            self._address,
+            self._wire(session),
+            heard.rate_hz,
+            connect=connect,
+            retries=Retries(retry, random.Random(seed).random),
+            unix_s=unix_s,
+            perform=self._performed,
+            lost=self._connection_lost,
+        )
         if greeting is not None:
             self._protocol.say(greeting, 0)
         self._statistics = RealtimeStatistics()
-        self._answers: dict[str, _Answer] = {}
-        self._tasks: TaskGroup | None = None
-        self._was_open = False
+        self._awaited = Awaited[Updated | Retrieved | BesideDone]()
         self._report = InterruptionLog()
         self._emit: Emit[Made] | None = None
-        self._orders: deque[wire.ClientEvent] = deque()
-        self._appends: deque[wire.ClientEvent] = deque()
-        self._failure: FramepipeError | None = None
-        self._something_to_send = _Bell()
-        self._something_changed = _Bell()
-        self._microphone_gone = _Bell()
-        self._ending = False
-        self._over = False
 
     def __repr__(self) -> str:
-        return f"Realtime(url={hidden(self._url)!r}, owner={self._owner!r})"
+        return f"Realtime(url={hidden(self._address.url)!r}, owner={self._owner!r})"
 
     def attach(self, emit: Emit[Made]) -> None:
         """Keep what the engine lends."""
         self._emit = emit
+        self._sockets.attach(emit)
 
     # --- from above ---
 
@@ -270,10 +226,8 @@ class Realtime:
                 f"takes {self._rate_hz} Hz mono: put Resample({self._rate_hz}) before it"
             )
         self._report.audio_in(frame)
-        if self._over:
-            return
-        self._ring.put(frame)
-        self._something_to_send.ring()
+        if not self._sockets.over:
+            self._sockets.hear(frame)
 
     @on(TextIn)
     def read(self, frame: TextIn) -> list[Made]:
@@ -306,9 +260,7 @@ class Realtime:
     @on(End)
     def end(self, frame: End) -> None:
         """The microphone is gone: ``run`` finishes what is owed."""
-        self._ending = True
-        self._microphone_gone.ring()
-        self._changed()
+        self._sockets.end()
 
     # --- from below ---
 
@@ -322,7 +274,7 @@ class Realtime:
     def note_release(self, frame: Release) -> list[Release | InterruptionReport]:
         """It goes on: it was no speech."""
         reports = self._report.released(self._now_ns())
-        return [frame] if self._over else [frame, *reports]
+        return [frame] if self._sockets.over else [frame, *reports]
 
     @on(Interrupt)
     def interrupt(self, frame: Interrupt) -> list[Made]:
@@ -430,6 +382,10 @@ class Realtime:
             raise RemoteProtocolError(f"no response beside the conversation: {answered.error}")
         return answered.text
 
+    @property
+    def _protocol(self) -> ClientProtocol:
+        return self._sockets.protocol
+
     # --- the stage's own life ---
 
     async def run(self, emit: Emit[Made]) -> None:
@@ -446,179 +402,19 @@ class Realtime:
         self._emit = emit
         try:
             async with anyio.create_task_group() as tasks:
-                self._tasks = tasks
-                await self._call(emit)
+                self._runner.start(tasks)
+                await self._sockets.run(emit)
+                for report in self._report.close():
+                    emit(report)
+                closed = ConnectionState(state="closed", reason="the call ended")
+                emit(evolve(closed, at_ns=emit.now_ns()))
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            raise _first(group) or group from None
+            raise only_ours(group) or group from None
         finally:
-            self._over, self._tasks = True, None
-            for answer in self._answers.values():
-                answer.give(None)
-
-    async def _call(self, emit: Emit[Made]) -> None:
-        emit(ConnectionState(state="connecting", at_ns=emit.now_ns()))
-        while True:
-            try:
-                await self._one_session(emit)
-                break
-            except TransportBroken as error:
-                due_ns = self._next_try(error, emit.now_ns())
-                if due_ns is None:
-                    raise
-                why = without_key(str(error), *self._keys())
-            except _RenewalDueError as error:
-                due_ns, why = emit.now_ns(), str(error)
-            await self._move_on(why, emit)
-            if self._ending and self._protocol.settled:
-                break
-            while not await emit.until(due_ns):
-                pass
-        for report in self._report.close():
-            emit(report)
-        emit(ConnectionState(state="closed", reason="the call ended", at_ns=emit.now_ns()))
-
-    async def _one_session(self, emit: Emit[Made]) -> None:
-        try:
-            async with (
-                self._connect(self._url, self._headers()) as connection,
-                anyio.create_task_group() as tasks,
-            ):
-                tasks.start_soon(self._read, connection, emit, name="Realtime reader")
-                tasks.start_soon(self._write, connection, emit, name="Realtime writer")
-                tasks.start_soon(self._keep_time, emit, name="Realtime clock")
-                await self._greeted(emit)
-                self._was_open = True
-                self._retries.opened(emit.now_ns())
-                tasks.start_soon(self._renew_in_time, emit, name="Realtime renewal")
-                emit(ConnectionState(state="open", at_ns=emit.now_ns()))
-                await self._finished(emit)
-                tasks.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            # These tasks, and a connection's own, share one fate: the first error caused the rest.
-            raise _first(group) or group from None
-
-    def _next_try(self, error: TransportBroken, at_ns: int) -> int | None:
-        if isinstance(error, HandshakeRefused):
-            if error.is_final:
-                return None
-        elif not self._was_open:
-            return None  # who begins a call is still there to read what is wrong
-        return self._retries.failed(at_ns)
-
-    async def _move_on(self, why: str, emit: Emit[Made]) -> None:
-        """Leave a lost socket behind."""
-        at_ns = emit.now_ns()
-        outputs, leftover = self._protocol.hand_over(at_ns)
-        self._protocol = ClientProtocol(
-            self._protocol.session, leftover=leftover, audio_between=self._ring.between
-        )
-        self._orders.clear()
-        self._appends.clear()
-        self._failure = None
-        self._report.connection_lost()
-        self._count(reconnects=1)
-        frames = self._performed(outputs, at_ns)
-        self._ring.rewind(leftover.resume_sample)
-        for frame in frames:
-            await self._out(frame, emit)
-        emit(ConnectionState(state="reconnecting", reason=why, at_ns=emit.now_ns()))
-
-    async def _renew_in_time(self, emit: Emit[Made]) -> None:
-        """End the session before the service does, where that disturbs nobody."""
-        told = self._protocol.session_told
-        left_s = SESSION_LIMIT_S
-        if told is not None and isinstance(told.expires_at, int):
-            left_s = round(told.expires_at - self._unix_s())
-            if not 0 < left_s <= 24 * SESSION_LIMIT_S:  # clocks that disagree
-                left_s = SESSION_LIMIT_S
-        early_s = min(RENEW_EARLY_S, left_s // 4)
-        await anyio.sleep(left_s - early_s)
-        limit_ns = emit.now_ns() + max(0, early_s - RENEW_AT_LAST_S) * NS_PER_S
-        while not self._is_between_turns and not await emit.until(limit_ns):
-            pass
-        raise _RenewalDueError("the session is renewed before it expires")
-
-    @property
-    def _is_between_turns(self) -> bool:
-        return self._protocol.settled and not self._protocol.speaking
-
-    async def _read(self, connection: Connection, emit: Emit[Made]) -> None:
-        while True:
-            frames: list[Made] = []
-            try:
-                event = wire.decode_server(await connection.receive())
-            except ProtocolError as error:
-                frames = [self._problem("malformed_event", str(error))]
-            else:
-                at_ns = emit.now_ns()
-                frames = self._performed(self._protocol.receive(event, at_ns), at_ns)
-            for frame in frames:
-                await self._out(frame, emit)
-            if self._failure is not None:
-                raise self._failure
-
-    async def _write(self, connection: Connection, emit: Emit[Made]) -> None:
-        while True:
-            lane = self._orders or self._appends
-            if lane:
-                await connection.send(wire.encode(lane[0]))
-                lane.popleft()
-            elif self._ring.waiting and self._protocol.ready:
-                at_ns = emit.now_ns()
-                outputs = self._protocol.append(*self._ring.take())
-                for told in self._performed(outputs, at_ns):
-                    await self._out(told, emit)
-            else:
-                if self._ending:
-                    self._changed()
-                await self._something_to_send.wait()
-
-    async def _keep_time(self, emit: Emit[Made]) -> None:
-        while True:
-            deadline_ns = self._protocol.deadline_ns
-            if deadline_ns is None:
-                await self._something_changed.wait()
-            elif await emit.until(deadline_ns):
-                at_ns = emit.now_ns()
-                for frame in self._performed(self._protocol.advance(at_ns), at_ns):
-                    await self._out(frame, emit)
-
-    async def _greeted(self, emit: Emit[Made]) -> None:
-        limit_ns = emit.now_ns() + round(OPEN_TIMEOUT_S * NS_PER_S)
-        while not self._protocol.ready:
-            if await emit.until(limit_ns):
-                raise TransportBroken(
-                    f"{_host(self._url)}: it opened the connection and said nothing for "
-                    f"{OPEN_TIMEOUT_S:g} s; a Realtime server greets with session.created"
-                )
-
-    async def _finished(self, emit: Emit[Made]) -> None:
-        """Wait for the end of the call, and then for the answer to the last words."""
-        if not self._ending:
-            await self._microphone_gone.wait()
-        limit_ns = emit.now_ns() + FINISH_LIMIT_NS
-        # What the service makes of the last audio is on its way for a round trip.
-        grace_ns = 2 * self._protocol.patience_ns
-        quiet_since_ns: int | None = None
-        hushed = False
-        while (now_ns := emit.now_ns()) < limit_ns:
-            unsent = bool(self._orders or self._appends or self._ring.waiting)
-            speaking = self._protocol.speaking
-            if unsent or speaking or not self._protocol.settled:
-                quiet_since_ns = None
-                if speaking and not unsent and not hushed:
-                    # Nobody will speak on, and without silence the service waits for ever.
-                    hushed = True
-                    self._performed(self._protocol.end_of_speech(), now_ns)
-                await emit.until(limit_ns)
-            elif quiet_since_ns is None:
-                quiet_since_ns = now_ns
-            elif now_ns >= quiet_since_ns + grace_ns:
-                return
-            else:
-                await emit.until(quiet_since_ns + grace_ns)
-        await self._out(self._problem("unfinished", "the last answer did not end in time"), emit)
+            self._sockets.over = True
+            self._runner.start(None)
+            self._awaited.give_up()
 
     # --- what the protocol says ---
 
@@ -634,30 +430,26 @@ class Realtime:
                 case ResponseEnded():
                     self._report.response_ended(output.response_id, output.late_ms, at_ns)
                 case Fail():
-                    self._failure = self._refusal(output)
+                    self._sockets.fail(self._refusal(output))
                 case Updated(name) | BesideDone(name):
-                    self._give(name, output)
+                    self._awaited.give(name, output)
                 case Retrieved(item_id):
-                    self._give(f"retrieve-{item_id}", output)
+                    self._awaited.give(f"retrieve-{item_id}", output)
                 case ToolCall():
                     frames.append(output)
                     self._call_tool(output)
                 case _:
                     frames.append(self._noted(output))
         frames += self._report.finished()
-        self._changed()
-        return [] if self._over else frames
+        self._sockets.changed()
+        return [] if self._sockets.over else frames
 
     def _send(self, event: wire.ClientEvent, at_ns: int) -> None:
-        if isinstance(event, wire.InputAudioBufferAppend):
-            self._appends.append(event)
-        else:
-            self._orders.append(event)
+        self._sockets.send(event)
         if isinstance(event, wire.ResponseCancel) and event.response_id is not None:
             self._report.cancel_sent(event.response_id, at_ns)
         elif isinstance(event, wire.ConversationItemTruncate):
             self._report.truncate_sent(event.item_id, event.content_index, event.audio_end_ms)
-        self._something_to_send.ring()
 
     def _open_turn(self, response_id: str, at_ns: int) -> ReplyPending:
         assert self._emit is not None, "a server is heard in run only"
@@ -678,19 +470,9 @@ class Realtime:
                 output_audio_tokens=frame.output_audio_tokens,
             )
         elif isinstance(frame, Problem):
-            _log.warning("Realtime: %s: %s", frame.code, self._without_key(frame.message))
-            return evolve(frame, message=self._without_key(frame.message))
+            _log.warning("Realtime: %s: %s", frame.code, self._address.without_key(frame.message))
+            return evolve(frame, message=self._address.without_key(frame.message))
         return frame
-
-    async def _out(self, frame: Made, emit: Emit[Made]) -> None:
-        while True:
-            try:
-                emit(frame)
-            except MailboxFull:
-                # Only with a slow async stage below and no Playout, which takes all there is.
-                await emit.room()
-            else:
-                return
 
     # --- who waits, and tools ---
 
@@ -701,49 +483,31 @@ class Realtime:
                 self._emit(frame)
 
     async def _answer(self, name: str, outputs: list[Output]) -> Updated | Retrieved | BesideDone:
-        answer = self._answers.setdefault(name, _Answer())
+        self._awaited.expect(name)
         self._perform_from_outside(outputs, self._now_ns())
-        try:
-            value = await answer.wait()
-        finally:
-            self._answers.pop(name, None)
+        value = await self._awaited.answer(name)
         if value is None:
             raise TransportBroken("the call ended before the service answered")
         return value
 
-    def _give(self, name: str, value: Updated | Retrieved | BesideDone) -> None:
-        answer = self._answers.get(name)
-        if answer is not None:
-            answer.give(value)
-
     def _call_tool(self, call: ToolCall) -> None:
-        assert self._tasks is not None, "a server is heard in run only"
-        if call.name in self._tools or call.name not in self._declared():
-            self._tasks.start_soon(self._run_tool, call, name=f"tool {call.name}")
-
-    async def _run_tool(self, call: ToolCall) -> None:
-        tool = self._tools.get(call.name)
-        outcome = (
-            failed(f"there is no tool named {call.name}")
-            if tool is None
-            else await run_tool(tool, call.arguments)
-        )
-        await self._tell(call, outcome)
+        if call.name in self._runner.tools or call.name not in self._declared():
+            self._runner.run(call)
 
     async def _tell(self, call: ToolCall, outcome: Outcome) -> None:
         assert self._emit is not None, "a tool runs in run only"
         at_ns = self._emit.now_ns()
-        error = None if outcome.error is None else self._without_key(outcome.error)
+        error = None if outcome.error is None else self._address.without_key(outcome.error)
         result = ToolResult(
             call_id=call.call_id,
             name=call.name,
-            output=self._without_key(outcome.output),
+            output=self._address.without_key(outcome.output),
             error=error,
             at_ns=at_ns,
         )
         outputs = self._protocol.answer_call(call.call_id, result.output, at_ns)
         for frame in (result, *self._performed(outputs, at_ns)):
-            await self._out(frame, self._emit)
+            await self._sockets.out(frame)
 
     def _declared(self) -> set[str]:
         """Tools that the application answers by frames."""
@@ -752,98 +516,23 @@ class Realtime:
 
     # --- small things ---
 
-    def _changed(self) -> None:
-        self._something_changed.ring()
-        self._something_to_send.ring()
-        if self._emit is not None and not self._over:
-            self._emit.wake()
-
     def _now_ns(self) -> int:
         return 0 if self._emit is None else self._emit.now_ns()
 
     def _wire(self, session: SessionSettings) -> wire.Session:
-        ours = tuple(tool.wire for tool in self._tools.values())
+        ours = tuple(tool.wire for tool in self._runner.tools.values())
         return evolve(session, tools=(*session.tools, *ours)).wire(self._owner)
 
     def _count(self, **more: int) -> None:
         now = {name: getattr(self._statistics, name) + n for name, n in more.items()}
         self._statistics = evolve(self._statistics, **now)
 
-    def _keys(self) -> tuple[str | None, ...]:
-        return self._key, os.environ.get(key_variable(self._url))
-
-    def _headers(self) -> Mapping[str, str]:
-        key = self._key or os.environ.get(key_variable(self._url))
-        if not key and self._connect is connect_socket and not is_loopback(self._url):
-            variable = key_variable(self._url)
-            raise LocalProtocolError(
-                f"no key for {_host(self._url)}: set {variable} or give Realtime(key=…)"
-            )
-        return headers(self._url, key)
-
-    def _without_key(self, text: str) -> str:
-        return without_key(text, *self._keys())
-
-    def _problem(self, code: str, message: str) -> Problem:
-        message = self._without_key(message)
-        _log.warning("Realtime: %s: %s", code, message)
-        return Problem(where="realtime", code=code, message=message, at_ns=self._now_ns())
+    def _connection_lost(self) -> None:
+        self._report.connection_lost()
+        self._count(reconnects=1)
 
     def _refusal(self, fail: Fail) -> FramepipeError:
-        said = self._without_key(f"{fail.code}: {fail.message}")
+        said = self._address.without_key(f"{fail.code}: {fail.message}")
         if fail.error_class == "reconnect":
             return TransportBroken(f"the service ended the session: {said}")
         return RemoteProtocolError(f"the service refuses to go on: {said}")
-
-
-class _RenewalDueError(FramepipeError):
-    """Not an error to anybody else: the session ends now, on purpose."""
-
-
-class _Answer:
-    """What somebody waits for; given once."""
-
-    def __init__(self) -> None:
-        self._event = anyio.Event()
-        self._value: Updated | Retrieved | BesideDone | None = None
-
-    def give(self, value: Updated | Retrieved | BesideDone | None) -> None:
-        self._value = self._value or value
-        self._event.set()
-
-    async def wait(self) -> Updated | Retrieved | BesideDone | None:
-        await self._event.wait()
-        return self._value
-
-
-class _Bell:
-    """Wakes one waiter; works, silently, where nobody waits and no loop runs."""
-
-    def __init__(self) -> None:
-        self._event: anyio.Event | None = None
-
-    def ring(self) -> None:
-        if self._event is not None:
-            self._event.set()
-
-    async def wait(self) -> None:
-        self._event = anyio.Event()
-        await self._event.wait()
-        self._event = None
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).netloc.rpartition("@")[2] or url
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> FramepipeError | None:
-    """The first error of a group that holds none but ours."""
-    first: FramepipeError | None = None
-    for member in group.exceptions:
-        error: BaseException | None = member
-        if isinstance(member, BaseExceptionGroup):
-            error = _first(cast("BaseExceptionGroup[BaseException]", member))
-        if not isinstance(error, FramepipeError):
-            return None
-        first = first or error
-    return first

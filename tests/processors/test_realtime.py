@@ -279,7 +279,7 @@ def test_a_stuck_socket_costs_the_oldest_audio_only() -> None:
     for second in range(100):
         stage.hear(AudioIn(pcm=bytes(48_000), rate_hz=24_000, start_sample=second * 24_000))
 
-    ring = stage._ring  # pyright: ignore[reportPrivateUsage]
+    ring = stage._sockets.ring  # pyright: ignore[reportPrivateUsage]
     assert ring.start_sample == 70 * 24_000
     assert ring.take()[0] == 70 * 24_000
 
