@@ -105,6 +105,11 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
             "framepipe.conversation.bargein",
             "framepipe.conversation.playout",
             "framepipe.conversation.speaker",
+            "framepipe.conversation.repair",
+            "framepipe.conversation.rough_copy",
+            "framepipe.conversation.relations",
+            "framepipe.conversation.endpointing",
+            "framepipe.conversation.wordlists",
         ),
     ),
 }

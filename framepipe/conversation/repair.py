@@ -339,7 +339,7 @@ class _Reader:
         return None
 
 
-# --- while the words come in ---
+# --- while the words come in ------------------------------------------------------------------
 
 
 @frozen(kw_only=True)
