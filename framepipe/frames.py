@@ -632,6 +632,20 @@ class Played(UrgentUp):
 
 
 @frozen(kw_only=True)
+class EchoReference(UrgentUp):
+    """What is heard from a loudspeaker, which the microphone hears as well.
+
+    Made by ``MicGate``: detectors above it then tell the user's voice from the agent's own.
+    ``at_ns`` is the time at which it is heard.
+
+    Attributes:
+        level_dbfs: How loud it is; minus infinity is silence.
+    """
+
+    level_dbfs: float
+
+
+@frozen(kw_only=True)
 class Heard(UrgentUp):
     """``Playout``'s account of one content part, in the part's own samples.
 

@@ -51,9 +51,9 @@ _PROCESSORS_INTRO = """\
 # The processors
 
 Imported from `framepipe_processors`; each is registered in the entry-point group
-`framepipe.processors`. In a call they stand in this order: a source, `LocalVad`, `Realtime`,
-`Playout`, `BargeIn`, a speaker. Keywords of a constructor are also the settings of a
-[policy file](../how-to/policy-file.md)."""
+`framepipe.processors`. In a call they stand in this order: a source, `LocalVad`, for a
+loudspeaker `MicGate`, `Realtime`, `Playout`, `BargeIn`, a speaker. Keywords of a constructor are
+also the settings of a [policy file](../how-to/policy-file.md)."""
 
 _REALTIME_INTRO = """\
 # The Realtime protocol
@@ -110,6 +110,9 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
             "framepipe.conversation.relations",
             "framepipe.conversation.endpointing",
             "framepipe.conversation.wordlists",
+            "framepipe.conversation.playback_tap",
+            "framepipe.conversation.mic_gate",
+            "framepipe.detectors.level_gate",
         ),
     ),
 }

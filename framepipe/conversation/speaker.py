@@ -265,6 +265,10 @@ class SpeakerCore:
         blocks, self._blocks = self._blocks, []
         return blocks
 
+    def heard_ns(self, block: Block) -> int:
+        """When a block's first sample reaches the ear."""
+        return self._ear_ns(block.index * self.block_samples)
+
     def next_ns(self) -> int | None:
         """The next time at which something happens by itself; ``None``: nothing will."""
         if self._is_playing or self._under_way:

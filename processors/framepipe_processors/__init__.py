@@ -2,6 +2,7 @@
 
 from framepipe_processors.bargein import BargeIn as BargeIn
 from framepipe_processors.local_vad import LocalVad as LocalVad
+from framepipe_processors.mic_gate import MicGate as MicGate
 from framepipe_processors.playout import Playout as Playout
 from framepipe_processors.realtime import Realtime as Realtime
 from framepipe_processors.resample import Resample as Resample

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
-from framepipe import on
+from framepipe import Emit, on
 from framepipe.audio import scaled
 from framepipe.conversation.bargein import SecondStageReady
 from framepipe.detectors.availability import Availability
+from framepipe.detectors.level_gate import LevelGate
 from framepipe.detectors.second_stage import SecondStage
 from framepipe.detectors.silero import SileroDetector, Window
 from framepipe.detectors.webrtc import FrameMs, Mode, Verdict, WebrtcDetector
 from framepipe.frames import (
     AudioIn,
+    EchoReference,
     Problem,
     SpeechConfirmed,
     SpeechRejected,
@@ -41,6 +43,9 @@ class LocalVad:
 
     Where the first stage calls most of the last five seconds speech and the second does not, its
     edges mean nothing: it is not listened to until the room is quieter, and a `Problem` says so.
+
+    With a `MicGate` below, which tells what the loudspeaker plays, both stages hear only what is
+    louder than the agent's own voice can be after its way through the room: see `LevelGate`.
 
     `SpeechStopped` is no end of turn. The detector goes on for 150 to 600 ms after a sound, so
     the frame comes late; its ``end_sample`` has the usual lateness subtracted.
@@ -89,9 +94,21 @@ class LocalVad:
         # Made here as well as at the first frame, so that bad settings fail where they are given.
         self._detector = WebrtcDetector(24_000, frame_ms=frame_ms, mode=mode)
         self._rule = self._new_rule(24_000)
+        self._level_gate = LevelGate(24_000)
         self._silero: SileroDetector | None = None
         self._availability = Availability(frame_ms)
         self._speaking_since: int | None = None
+        self._emit: Emit[_Told] | None = None
+
+    def attach(self, emit: Emit[_Told]) -> None:
+        """Keep the way to the time, for audio that nobody stamped."""
+        self._emit = emit
+
+    @on(EchoReference)
+    def compare(self, frame: EchoReference) -> EchoReference:
+        """Know how loud the agent is."""
+        self._level_gate.played(frame.level_dbfs, frame.at_ns)
+        return frame
 
     @on(AudioIn)
     def listen(self, frame: AudioIn) -> Iterator[AudioIn | _Told]:
@@ -103,22 +120,27 @@ class LocalVad:
         if self._detector.position != frame.start_sample:
             self._seek(frame.start_sample)
         pcm = frame.pcm_bytes()
+        self._level_gate.hear(pcm, frame.start_sample, self._end_ns(frame))
         judgements: list[Verdict | Window] = [*self._detector.feed(pcm)]
         if self._silero is not None:
             judgements += self._silero.feed(scaled(pcm, 10 ** (self.gain_db / 20)))
             # In the order in which they end, so that nothing depends on the blocks.
             judgements.sort(key=_end_sample)
         for heard in judgements:
-            told = (
-                self._first(heard, frame.at_ns)
-                if isinstance(heard, Verdict)
-                else self._rule.judge(heard, frame.at_ns)
-            )
-            if told is not None:
-                yield told
-            if isinstance(heard, Verdict):
-                yield from self._doubt(heard, frame.at_ns)
+            yield from self._judge(heard, frame.at_ns)
         yield frame
+
+    def _judge(self, heard: Verdict | Window, at_ns: int) -> Iterator[_Told]:
+        told: _Told | None
+        if isinstance(heard, Window):
+            told = self._rule.judge(self._level_gate.window(heard), at_ns)
+        else:
+            heard = self._level_gate.verdict(heard, speaking=self._speaking_since is not None)
+            told = self._first(heard, at_ns)
+        if told is not None:
+            yield told
+        if isinstance(heard, Verdict):
+            yield from self._doubt(heard, at_ns)
 
     def _first(self, verdict: Verdict, at_ns: int) -> SpeechStarted | SpeechStopped | None:
         speech = verdict.speech and self._availability.is_usable
@@ -168,6 +190,10 @@ class LocalVad:
         self._speaking_since = None
         self._silero = None
         self._rule = self._new_rule(rate_hz)
+        self._level_gate = LevelGate(rate_hz, channels=channels)
+
+    def _end_ns(self, frame: AudioIn) -> int:
+        return frame.at_ns or (self._emit.now_ns() if self._emit is not None else 0)
 
     def _new_rule(self, rate_hz: int) -> SecondStage:
         return SecondStage(

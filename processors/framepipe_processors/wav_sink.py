@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from framepipe import on
 from framepipe.audio import Resampler, silence
-from framepipe.conversation.speaker import HeardRun, SpeakerCore
+from framepipe.conversation.playback_tap import PlaybackTap
+from framepipe.conversation.speaker import Block, HeardRun, SpeakerCore
 from framepipe.errors import FrameError
 from framepipe.frames import AudioOut, End, Interrupt, Mute, Played, Unmute, evolve
 from framepipe.processor import Emit
@@ -28,6 +29,7 @@ class WavSink:
         rate_hz: Rate of the file; the audio is converted.
         block_ms: Length of a block.
         device_ms: Time from a block's boundary to the ear.
+        tap: Is given every block that is heard, with its time.
 
     Raises:
         FrameError: A setting makes no sense, or, from ``run``, the file cannot be written.
@@ -40,8 +42,10 @@ class WavSink:
         rate_hz: int = 24_000,
         block_ms: int = 10,
         device_ms: int = 0,
+        tap: PlaybackTap | None = None,
     ) -> None:
         self.target = target
+        self.tap = tap
         self.rate_hz = rate_hz
         self.block_ms = block_ms
         self.device_ms = device_ms
@@ -113,10 +117,7 @@ class WavSink:
             while True:
                 now_ns = emit.now_ns()
                 report = self._core.report(now_ns)
-                if tape is not None:
-                    tape.record(now_ns)
-                else:
-                    self._core.take_blocks()
+                self._record(tape, now_ns)
                 if report is not None:
                     emit(report)
                 if self._is_ended and self._core.is_idle(now_ns):
@@ -125,9 +126,18 @@ class WavSink:
                 await emit.until(next_ns)
             emit(self._core.position(now_ns, final=True))
         finally:
+            self._record(tape, emit.now_ns())
             if tape is not None:
-                tape.record(emit.now_ns())
                 tape.close()
+
+    def _record(self, tape: _Tape | None, now_ns: int) -> None:
+        n_blocks = self._core.n_blocks(now_ns)
+        blocks = self._core.take_blocks()
+        if tape is not None:
+            tape.record(blocks, n_blocks)
+        if self.tap is not None:
+            for block in blocks:
+                self.tap.write(block.pcm, self._core.rate_hz, self._core.heard_ns(block))
 
     @property
     def _engine(self) -> Emit[Played]:
@@ -146,9 +156,8 @@ class _Tape:
         self._resampler = Resampler(core.rate_hz, rate_hz)
         self._wav.write(silence(rate_hz * core.device_ms // 1000))
 
-    def record(self, now_ns: int) -> None:
-        """Bring the file up to the block that sounds now."""
-        blocks = self._core.take_blocks()
+    def record(self, blocks: list[Block], n_blocks: int) -> None:
+        """Bring the file up to the block that sounds now, of ``n_blocks`` that have begun."""
         if self._resampler.from_hz != self._core.rate_hz:
             # The speaker learned its rate from the first audio; there was only silence before.
             self._resampler = Resampler(self._core.rate_hz, self._wav.rate_hz)
@@ -156,7 +165,7 @@ class _Tape:
             self._pause(block.index)
             self._wav.write(self._resampler.process(block.pcm))
             self._n_blocks += 1
-        self._pause(self._core.n_blocks(now_ns))
+        self._pause(n_blocks)
 
     def close(self) -> None:
         self._wav.close()

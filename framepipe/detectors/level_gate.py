@@ -1,0 +1,245 @@
+"""Is that the user, or the agent's own voice out of the loudspeaker?
+
+A detector of speech cannot tell: the agent's voice is speech. Its level can: an echo comes back
+weaker than it went out, by a *return loss* that changes little within a call. So a frame of the
+microphone counts as near-end only if it is louder than the loudest that was played in the last
+300 ms, less the return loss, and 6 dB more.
+
+The return loss is learned while the agent talks: the 5th percentile of (played − heard) over its
+last four seconds. Two things keep that from going wrong:
+
+- Only what was played within 15 dB of the loudest of late is learned from. Where the agent is
+  soft, the microphone hears the room, and the difference says nothing of the echo.
+- It is never believed to be less than 10 dB. Until 500 ms were learned, that is also what it is
+  taken for. So a user who talks over the first words of a call, or talks on over the agent, is
+  heard by the gate when loud, instead of being learned as an echo and not being heard at all.
+
+Sans-IO: levels and samples in, an answer for each stretch of samples out. Positions are samples of
+the capture clock, times are engine time; nothing ticks.
+
+Source: the rule and its numbers are measured on echoes of -10 to -50 dB; see
+``docs/explanation/interruption.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from collections import deque
+from typing import Final
+
+import numpy as np
+from attrs import evolve
+
+from framepipe.audio import FULL_SCALE, mixed_to_mono, samples_of
+from framepipe.detectors.silero import Window
+from framepipe.detectors.webrtc import Verdict
+from framepipe.errors import FrameError
+from framepipe.frames import NS_PER_S
+
+FRAME_MS: Final = 10
+"""Length of the frames that are compared."""
+
+PERCENTILE: Final = 0.05
+"""Place of the return loss among the differences: nearly the least, and robust against a click."""
+
+LEARN_WITHIN_DB: Final = 15.0
+"""Below the loudest of late by more than this, what was played teaches nothing."""
+
+_PEAK_FALLS_DB: Final = 0.02  # a frame: the loudest of late is forgotten at 2 dB a second
+_FLOOR_RISES_DB: Final = 0.05  # a frame: speech has a pause every second or two
+_SILENT_DBFS: Final = -90.0
+_TAIL_NS: Final = 1_000_000_000  # longer than a detector hangs on to an echo
+_KEPT_FRAMES: Final = 200  # whoever asks, asks within the two seconds after
+
+_NS_PER_MS: Final = 1_000_000
+
+
+class LevelGate:
+    """Says which stretches of a microphone's audio hold more than the echo of what was played.
+
+    Where nothing was played in the last second everything counts.
+
+    Args:
+        rate_hz: Rate of the microphone.
+        channels: 1, or 2 to be mixed.
+        margin_db: How much louder a frame must be than the expected echo, and than the room.
+        reach_ms: How long after it was played a sound may still come back.
+        learn_ms: How much of the agent's speech must be learned from before the return loss is
+            believed.
+        span_ms: How far back in the agent's speech the return loss looks.
+        hold_ms: For so long after near-end speech softer sounds belong to it.
+        least_loss_db: The return loss is never taken for less. An echo that comes back louder
+            needs an echo canceller or headphones.
+
+    Attributes:
+        return_loss_db: What is believed of the echo now.
+        floor_dbfs: What is believed of the room: the softest frame of late.
+
+    Raises:
+        FrameError: A number is out of its range.
+    """
+
+    def __init__(
+        self,
+        rate_hz: int,
+        *,
+        channels: int = 1,
+        margin_db: float = 6.0,
+        reach_ms: int = 300,
+        learn_ms: int = 500,
+        span_ms: int = 4_000,
+        hold_ms: int = 192,
+        least_loss_db: float = 10.0,
+    ) -> None:
+        for name, value in (("reach_ms", reach_ms), ("learn_ms", learn_ms), ("hold_ms", hold_ms)):
+            if value < 0:
+                raise FrameError(f"{name} is {value}; it must be 0 or more")
+        if span_ms < max(FRAME_MS, learn_ms):
+            raise FrameError(f"span_ms is {span_ms}; it must be {FRAME_MS} and learn_ms or more")
+        if rate_hz <= 0 or rate_hz * FRAME_MS % 1000:
+            raise FrameError(f"{FRAME_MS} ms at {rate_hz} Hz is not whole samples")
+        self.rate_hz, self.channels = rate_hz, channels
+        self.return_loss_db = least_loss_db
+        self.floor_dbfs = 0.0
+        self._margin_db = margin_db
+        self._least_loss_db = least_loss_db
+        self._reach_ns = reach_ms * _NS_PER_MS
+        self._learn_frames = learn_ms // FRAME_MS
+        self._span_frames = span_ms // FRAME_MS
+        self._hold_samples = rate_hz * hold_ms // 1000
+        self._frame_samples = rate_hz * FRAME_MS // 1000
+        self._full_power = float(self._frame_samples * FULL_SCALE**2)
+        # What was played: falling levels, so that the first is the loudest within reach.
+        self._played: deque[tuple[int, float]] = deque()
+        self._played_ns = -_TAIL_NS
+        self._is_used = False
+        self._peak_dbfs = -math.inf
+        # What came back: the same differences by age and by size.
+        self._by_age: deque[float] = deque()
+        self._by_size: list[float] = []
+        # What was heard: from where to where the gate looked, and the frames that counted there.
+        self._rest = b""
+        self._next = 0
+        self._gated_from = self._gated_to = 0
+        self._counted: deque[int] = deque(maxlen=_KEPT_FRAMES)
+        self._held_until = 0
+
+    def played(self, level_dbfs: float, at_ns: int) -> None:
+        """Something is heard from the loudspeaker.
+
+        Args:
+            level_dbfs: How loud; minus infinity is silence. The gate knows the room only from the
+                first report on, so it is well to make one before the first sound.
+            at_ns: When.
+        """
+        self._is_used = True
+        if level_dbfs == -math.inf:
+            return
+        while self._played and self._played[-1][1] <= level_dbfs:
+            self._played.pop()
+        self._played.append((at_ns, level_dbfs))
+        self._played_ns = at_ns
+
+    def hear(self, pcm: bytes, start_sample: int, end_ns: int) -> None:
+        """Take the next samples of the microphone.
+
+        Args:
+            pcm: Signed 16-bit little-endian, channels interleaved.
+            start_sample: Position of the first; a gap is no matter.
+            end_ns: Engine time of the last.
+        """
+        if start_sample != self._next:
+            self._rest = b""
+        self._next = start_sample + len(pcm) // (2 * self.channels)
+        if not self._is_used:
+            return
+        waiting = self._rest + mixed_to_mono(pcm, self.channels)
+        size = self._frame_samples
+        n_frames = len(waiting) // (2 * size)
+        self._rest = waiting[2 * n_frames * size :]
+        if not n_frames:
+            return
+        frames = samples_of(waiting[: 2 * n_frames * size]).astype(np.float32).reshape(n_frames, -1)
+        end = self._next - len(self._rest) // 2 - (n_frames - 1) * size
+        for power in np.einsum("ij,ij->i", frames, frames).tolist():
+            self._judge(power, end, end_ns - (self._next - end) * NS_PER_S // self.rate_hz)
+            end += size
+
+    def near_end(self, start_sample: int, end_sample: int) -> bool:
+        """Whether somewhere in a stretch there is more than an echo.
+
+        Args:
+            start_sample: Its first sample, of the last two seconds.
+            end_sample: One past its last sample; all of it was heard.
+        """
+        if start_sample < self._gated_from or end_sample > self._gated_to:
+            return True
+        for counted in reversed(self._counted):
+            if counted < end_sample:
+                return counted + self._frame_samples > start_sample
+        return False
+
+    def verdict(self, verdict: Verdict, *, speaking: bool) -> Verdict:
+        """What a fast detector's verdict is worth: an echo is no speech.
+
+        Args:
+            verdict: On a stretch that was heard.
+            speaking: The user speaks since before it; soft sounds then belong to the speech.
+        """
+        if not verdict.speech:
+            return verdict
+        if self.near_end(verdict.start_sample, verdict.end_sample):
+            self._held_until = verdict.end_sample + self._hold_samples
+            return verdict
+        if speaking and verdict.start_sample < self._held_until:
+            return verdict
+        return evolve(verdict, speech=False)
+
+    def window(self, window: Window) -> Window:
+        """What a probability is worth: the echo of speech is probably speech, and not the user's.
+
+        Args:
+            window: On a stretch that was heard, after the verdicts on it.
+        """
+        is_near = window.start_sample < self._held_until or self.near_end(
+            window.start_sample, window.end_sample
+        )
+        return window if is_near else evolve(window, probability=0.0)
+
+    def _judge(self, power: float, end_sample: int, end_ns: int) -> None:
+        heard_dbfs = _SILENT_DBFS
+        if power > 0.0:
+            heard_dbfs = max(_SILENT_DBFS, 10.0 * math.log10(power / self._full_power))
+        self.floor_dbfs = min(heard_dbfs, self.floor_dbfs + _FLOOR_RISES_DB)
+        if end_ns - self._played_ns > _TAIL_NS:
+            self._played.clear()
+            return
+        start_sample = end_sample - self._frame_samples
+        if start_sample != self._gated_to:
+            self._gated_from = start_sample
+            self._counted.clear()
+        self._gated_to = end_sample
+        played = self._played
+        while played and played[0][0] <= end_ns - self._reach_ns:
+            played.popleft()
+        least_dbfs = self.floor_dbfs
+        if played:
+            # Judged by what was known before it, or a loud frame would judge itself.
+            least_dbfs = max(least_dbfs, played[0][1] - self.return_loss_db)
+            self._learn(played[0][1], heard_dbfs)
+        if heard_dbfs > least_dbfs + self._margin_db:
+            self._counted.append(start_sample)
+
+    def _learn(self, played_dbfs: float, heard_dbfs: float) -> None:
+        self._peak_dbfs = max(played_dbfs, self._peak_dbfs - _PEAK_FALLS_DB)
+        if played_dbfs < self._peak_dbfs - LEARN_WITHIN_DB:
+            return
+        loss_db = played_dbfs - heard_dbfs
+        self._by_age.append(loss_db)
+        insort(self._by_size, loss_db)
+        if len(self._by_age) > self._span_frames:
+            del self._by_size[bisect_left(self._by_size, self._by_age.popleft())]
+        if len(self._by_age) >= self._learn_frames:
+            learned = self._by_size[int(PERCENTILE * len(self._by_size))]
+            self.return_loss_db = max(self._least_loss_db, learned)
