@@ -53,6 +53,7 @@ from framepipe.frames import SpeechConfirmed as SpeechConfirmed
 from framepipe.frames import SpeechRejected as SpeechRejected
 from framepipe.frames import SpeechStarted as SpeechStarted
 from framepipe.frames import SpeechStopped as SpeechStopped
+from framepipe.frames import Revoke as Revoke
 from framepipe.frames import Swallow as Swallow
 from framepipe.frames import TextIn as TextIn
 from framepipe.frames import TextOut as TextOut

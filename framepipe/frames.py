@@ -699,6 +699,25 @@ class Swallow(UrgentUp):
 
 
 @frozen(kw_only=True)
+class Revoke(UrgentUp):
+    """A user turn is void: all that was said and begun because of it is taken back.
+
+    Its responses are cancelled and silenced, what was never heard of them is deleted, and tool
+    calls that run or wait are withdrawn. The user's items stay: they were said.
+
+    Attributes:
+        item_ids: The user items of the turn.
+        hint: A word to the model of what became of them, as a system item; "": none.
+        respond: They shall be answered again, once. ``False``: the user goes on speaking, and
+            what follows is answered.
+    """
+
+    item_ids: tuple[str, ...]
+    hint: str = ""
+    respond: bool = True
+
+
+@frozen(kw_only=True)
 class Undo(UrgentUp):
     """The parked remainder of the cut turn goes on, as a new turn."""
 

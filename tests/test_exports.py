@@ -24,8 +24,8 @@ def test_the_names_of_the_design_are_there() -> None:
         "UrgentUp AudioIn Transcript TextIn Say ToolCall ToolResult UserTurn Usage ConnectionState "
         "Problem InterruptionReport End AudioOut AudioDone TextOut SpeechStarted SpeechStopped "
         "SpeechConfirmed SpeechRejected ReplyReady Drained Mute Unmute Hold Release Played Heard "
-        "Interrupt Swallow Undo DropParked FramepipeError FrameError WiringError ProcessorError "
-        "EmitError MailboxFull ProtocolError LocalProtocolError RemoteProtocolError "
+        "Interrupt Swallow Revoke Undo DropParked FramepipeError FrameError WiringError "
+        "ProcessorError EmitError MailboxFull ProtocolError LocalProtocolError RemoteProtocolError "
         "TransportError TransportClosed TransportBroken"
     )
     assert set(wanted.split()) <= set(NAMES)

@@ -41,7 +41,10 @@ class AgentPart:
         odd_byte: The half of a sample that came last.
         shown: Its text was let out.
         closed: Nothing more may follow.
-        truncated: The service was told to forget a part of it.
+        heard: Samples that reached the ear, as far as it was told; never less than before.
+        truncated_at: Samples of it that the service knows to be heard; ``None``: no truncate
+            was sent, so it believes in all.
+        goes_on: It was truncated, and is heard from there on all the same.
     """
 
     response_id: str
@@ -53,7 +56,9 @@ class AgentPart:
     odd_byte: bytes = b""
     shown: bool = False
     closed: bool = False
-    truncated: bool = False
+    heard: int = 0
+    truncated_at: int | None = None
+    goes_on: bool = False
 
 
 class AgentParts:
@@ -67,6 +72,7 @@ class AgentParts:
         self._coding = coding
         self._parts: OrderedDict[tuple[str, int], AgentPart] = OrderedDict()
         self._unsettled: dict[tuple[str, int], tuple[int, int]] = {}
+        self._last_cut: list[AgentPart] = []
 
     @property
     def rate_hz(self) -> int:
@@ -112,6 +118,16 @@ class AgentParts:
         parts = (part for part in self._parts.values() if part.item_id == item_id)
         return any(part.received or part.shown for part in parts)
 
+    def item_was_heard(self, item_id: str) -> bool:
+        """Something of an item is known to have reached the user: by ear, or as text."""
+        parts = (part for part in self._parts.values() if part.item_id == item_id)
+        return any(part.heard or part.shown for part in parts)
+
+    def is_audible(self, response_id: str) -> bool:
+        """Something of a response was let out, and is not known to have been heard to its end."""
+        parts = self.of_response(response_id)
+        return any(part.truncated_at is None and part.heard < part.received for part in parts)
+
     def take(self, part: AgentPart, delta: str, *, wanted: bool) -> bytes:
         """A piece of audio of a part.
 
@@ -131,18 +147,51 @@ class AgentParts:
         part.odd_byte = data[whole:]
         samples = whole // SAMPLE_BYTES
         # A part that is closed or truncated has its length: nothing may follow (invariant 7).
-        if not wanted or part.closed or part.truncated:
+        if not wanted or part.closed or part.truncated_at is not None:
             part.late += samples
             return b""
         part.received += samples
         return data[:whole] if whole < len(data) else data
+
+    # --- what was heard ---
+
+    def note(self, heard: Heard) -> None:
+        """The account of a part, final or not."""
+        part = self.find(heard.item_id, heard.content_index)
+        if part is not None:
+            part.heard = max(part.heard, self._heard_of(part, heard))
+
+    def cut(self, account: tuple[Heard, ...]) -> None:
+        """The parts of this account were cut: they are what an undo lets go on."""
+        found = (self.find(heard.item_id, heard.content_index) for heard in account)
+        self._last_cut = [part for part in found if part is not None]
+
+    def undo(self) -> None:
+        """What was cut last goes on."""
+        for part in self._last_cut:
+            part.goes_on = True
+
+    def went_on(self, heard: Heard) -> tuple[int, int] | None:
+        """What was heard of a part beyond its truncate, once it ended: from where to where.
+
+        Each sample is told once, however often the part is cut and goes on.
+        """
+        part = self.find(heard.item_id, heard.content_index)
+        if part is None or not part.goes_on or part.truncated_at is None:
+            return None
+        until = self._heard_of(part, heard)
+        if not (heard.final or heard.complete) or until <= part.truncated_at:
+            return None
+        told, part.truncated_at = part.truncated_at, until
+        part.goes_on = False
+        return told, until
 
     # --- truncating ---
 
     def account(self, heard: Heard, at_ns: int) -> list[wire.ClientEvent]:
         """Truncate a part where it was heard to, now or when the position is known."""
         part = self.find(heard.item_id, heard.content_index)
-        if part is None or part.truncated:
+        if part is None or part.truncated_at is not None:
             return []
         key = (part.item_id, part.content_index)
         if not heard.final and not heard.complete:
@@ -171,17 +220,19 @@ class AgentParts:
     ) -> list[wire.ClientEvent]:
         """Make the service forget what was not heard of a part."""
         part = self._parts.get((item_id, content_index))
-        if part is None or part.truncated or part.received == 0:
+        if part is None or part.truncated_at is not None or part.received == 0:
             return []
-        part.truncated = True
-        heard = max(0, min(heard_samples, part.received))
+        part.truncated_at = max(0, min(heard_samples, part.received))
         return [
             wire.ConversationItemTruncate(
                 item_id=item_id,
                 content_index=content_index,
-                audio_end_ms=heard * 1_000 // self.rate_hz,
+                audio_end_ms=part.truncated_at * 1_000 // self.rate_hz,
             )
         ]
+
+    def _heard_of(self, part: AgentPart, heard: Heard) -> int:
+        return part.received if heard.complete else min(self.own_samples(heard), part.received)
 
     def own_samples(self, heard: Heard) -> int:
         """What was heard, in samples of the part as it came."""

@@ -14,6 +14,10 @@ or our own ask made after the cut. Causes and onsets are compared in audio time,
 clock: events arrive late, audio does not. An item counts as before a cut when its last word is,
 so that a second edge inside one utterance does not kill the answer to that utterance.
 
+A user item can be *revoked*: it stays in the conversation, and whatever was said because of it is
+void, also what the service still says because of it by itself. What is asked for later may answer
+it again.
+
 Sans-IO: positions are samples of the capture clock, times are engine nanoseconds.
 """
 
@@ -21,7 +25,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from framepipe.frames import NS_PER_S
 from framepipe.realtime.events import ResponseParams
@@ -62,6 +66,9 @@ class UserItem:
         ordinal: Place among the committed items, from 1; 0 before it is committed.
         swallowed: It was no speech after all; nobody shall answer it.
         asked: Its answer was our doing.
+        revoked: The service's own answer to it is void.
+        ours: Nobody but us will ask for its answer.
+        grounded_in: The user items without which it would not be there, for what is none itself.
     """
 
     item_id: str
@@ -70,6 +77,24 @@ class UserItem:
     ordinal: int = 0
     swallowed: bool = False
     asked: bool = False
+    revoked: bool = False
+    ours: bool = False
+    grounded_in: frozenset[str] = frozenset()
+
+
+@frozen
+class Wish:
+    """A response that the application wants.
+
+    Attributes:
+        params: What it shall be; ``None``: as the session says.
+        answers: It answers what is owed; one that says a given text does not.
+        interruptible: The user's voice may cut it.
+    """
+
+    params: ResponseParams | None = None
+    answers: bool = True
+    interruptible: bool = True
 
 
 @define
@@ -78,21 +103,23 @@ class Ask:
 
     Attributes:
         name: Its ``event_id``, and its mark in the response's metadata.
-        params: What it says.
+        wish: What is wanted.
         for_debt: It was made only because an answer is owed.
         position_sample: Where the microphone was when it was made.
         cuts_before: How many cuts had been made when it was sent.
         sent_ns: When it was sent.
         granted: A response was created for it.
+        void: What it asked for is revoked.
     """
 
     name: str
-    params: ResponseParams | None
+    wish: Wish
     for_debt: bool
     position_sample: int
     cuts_before: int = 0
     sent_ns: int = 0
     granted: bool = False
+    void: bool = False
 
 
 @define
@@ -108,8 +135,10 @@ class Answer:
         cuts_before: How many cuts had been made when it was created.
         turn: The agent's turn that was opened for it.
         killed: Nothing of it may be heard any more.
+        revoked: It never was: the model must not remember it either.
         cancelled_ns: When it was cancelled.
         done: It has ended.
+        items: The output items that it announced: for a tool call its ``call_id``, else ``None``.
     """
 
     response_id: str
@@ -120,8 +149,24 @@ class Answer:
     cuts_before: int
     turn: int | None = None
     killed: bool = False
+    revoked: bool = False
     cancelled_ns: int | None = None
     done: bool = False
+    items: dict[str, str | None] = field(factory=dict[str, "str | None"])
+
+    @property
+    def interruptible(self) -> bool:
+        """The user's voice may cut it."""
+        return self.ask is None or self.ask.wish.interruptible
+
+    @property
+    def grounded_in(self) -> frozenset[str]:
+        """The user items without which it would not be there."""
+        causes = [*self.pays]
+        if self.item is not None and (self.ask is None or self.ask.for_debt):
+            causes.append(self.item)
+        named = frozenset(cause.item_id for cause in causes)
+        return named.union(*(cause.grounded_in for cause in causes))
 
 
 @frozen
@@ -186,10 +231,15 @@ class AnswerBook:
         return tuple(answer for answer in self._answers.values() if not answer.done)
 
     @property
-    def ungranted(self) -> tuple[ResponseParams | None, ...]:
+    def killed(self) -> frozenset[str]:
+        """Responses of which nothing can be heard any more."""
+        return frozenset(name for name, answer in self._answers.items() if answer.killed)
+
+    @property
+    def ungranted(self) -> tuple[Wish, ...]:
         """What the application asked for and did not get, oldest first."""
         waiting = [*([self._in_flight] if self._in_flight else []), *self._queue]
-        return tuple(ask.params for ask in waiting if not (ask.for_debt or ask.granted))
+        return tuple(ask.wish for ask in waiting if not (ask.for_debt or ask.granted))
 
     @property
     def settled(self) -> bool:
@@ -240,7 +290,14 @@ class AnswerBook:
         if self._service_answers and not item.swallowed:
             self._owe(item, at_ns)
 
-    def owe(self, name: str, position_sample: int, at_ns: int) -> None:
+    def owe(
+        self,
+        name: str,
+        position_sample: int,
+        at_ns: int,
+        *,
+        grounded_in: frozenset[str] = frozenset(),
+    ) -> None:
         """Something beside a user item wants an answer: the results of tools, a lost answer.
 
         The next response pays it, whoever asks for it.
@@ -249,25 +306,64 @@ class AnswerBook:
             name: Of the debt; the same again is one debt.
             position_sample: Where the microphone is: a cut by later speech covers it.
             at_ns: Now.
+            grounded_in: The user items without which it would not be there.
         """
-        if name not in self._owed:
-            self._owe(UserItem(name, position_sample, position_sample), at_ns)
+        if name in self._owed:
+            self._owed[name].grounded_in |= grounded_in
+            return
+        item = UserItem(name, position_sample, position_sample, grounded_in=grounded_in)
+        self._owe(item, at_ns)
 
     def swallow(self, item_id: str, at_ns: int) -> Answer | None:
         """An item was no speech. What its response had answered besides is owed again.
 
         Returns:
-            The response that it caused and that is to be cancelled, if there is one.
+            The response that it caused, if there is one: it is void.
         """
         item = self._item(item_id, 0)
         item.swallowed = True
         self._owed.pop(item_id, None)
         answer = self.answer_to(item_id)
-        if answer is None or answer.killed:
+        if answer is None:
             return None
-        answer.killed = True
-        self._reopen(answer, at_ns)
+        if not answer.killed:
+            self._reopen(answer, at_ns)
+        answer.killed = answer.revoked = True
         return answer
+
+    def revoke(self, item_ids: frozenset[str], at_ns: int) -> list[Answer]:
+        """Everything that was said because of these user items is void; they stay.
+
+        Nothing is owed for them any more, until `owe_again` says otherwise. What a void response
+        had answered besides is owed again.
+
+        Returns:
+            The responses that are void, oldest first, also those that have ended.
+        """
+        for item_id in item_ids:
+            self._item(item_id, 0).revoked = True
+        ask = self._in_flight
+        owed = [item for item in self._owed.values() if _is_grounded(item, item_ids)]
+        if ask is not None and ask.for_debt and owed:
+            ask.void = True
+        for item in owed:
+            del self._owed[item.item_id]
+        void = [answer for answer in self._answers.values() if answer.grounded_in & item_ids]
+        for answer in void:
+            if not answer.revoked:
+                self._reopen(answer, at_ns)
+            answer.killed = answer.revoked = True
+        for item in list(self._owed.values()):
+            if _is_grounded(item, item_ids):
+                del self._owed[item.item_id]
+        return void
+
+    def owe_again(self, item_ids: frozenset[str], at_ns: int) -> None:
+        """Revoked items shall be answered after all, once, and by our asking."""
+        for item_id in sorted(item_ids):
+            item = self._item(item_id, 0)
+            item.ours = True
+            self._owe(item, at_ns)
 
     # --- responses ---
 
@@ -279,20 +375,24 @@ class AnswerBook:
         if known is not None:
             return known
         ask = self._asks.get(ask_name) if ask_name else None
+        answers = ask is None or ask.wish.answers
         answer = Answer(
             response_id=response_id,
             item=self._last_item,
             ask=ask,
-            pays=tuple(self._owed.values()),
+            pays=tuple(self._owed.values()) if answers else (),
             position_sample=position_sample,
             cuts_before=self._n_cuts,
         )
-        self._owed.clear()
+        if answers:
+            self._owed.clear()
         answer.killed = self._is_superfluous(answer) or any(
             self._is_before(answer, cut) for cut in self._cuts
         )
-        if ask is None and answer.item is not None and answer.item.swallowed:
-            answer.killed = True
+        item = answer.item
+        by_itself = ask is None and item is not None and (item.swallowed or item.revoked)
+        if by_itself or (ask is not None and ask.void):
+            answer.killed = answer.revoked = True
             self._reopen(answer, at_ns)
         if ask is not None:
             ask.granted = True
@@ -354,11 +454,28 @@ class AnswerBook:
                 self._reopen(answer, at_ns)
         return killed
 
+    def silence(self, turn: int | None) -> list[Answer]:
+        """Nothing up to a turn can be heard any more, for a reason that is none of the user's.
+
+        Returns:
+            The responses that it kills.
+        """
+        killed = [
+            answer
+            for answer in self._answers.values()
+            if not answer.killed
+            and answer.turn is not None
+            and (turn is None or answer.turn <= turn)
+        ]
+        for answer in killed:
+            answer.killed = True
+        return killed
+
     # --- our own asks ---
 
-    def ask(self, params: ResponseParams | None, position_sample: int) -> Ask:
+    def ask(self, wish: Wish, position_sample: int) -> Ask:
         """The application wants a response; it waits until nothing is active."""
-        ask = self._new_ask(params, position_sample, for_debt=False)
+        ask = self._new_ask(wish, position_sample, for_debt=False)
         self._queue.append(ask)
         return ask
 
@@ -371,7 +488,7 @@ class AnswerBook:
         ask = (
             self._queue.popleft()
             if self._queue
-            else self._new_ask(None, position_sample, for_debt=True)
+            else self._new_ask(Wish(), position_sample, for_debt=True)
         )
         ask.cuts_before = self._n_cuts
         ask.sent_ns = at_ns
@@ -467,7 +584,9 @@ class AnswerBook:
         if self._in_flight is not None or self._speaking is not None or self.active:
             return None
         if self._owed:
-            return max(self._owed_since_ns + self.patience_ns, self._not_before_ns)
+            by_us = all(item.ours for item in self._owed.values())
+            patient_ns = 0 if by_us else self._owed_since_ns + self.patience_ns
+            return max(patient_ns, self._not_before_ns)
         return self._not_before_ns if self._queue else None
 
     def _give_up_waiting(self, at_ns: int) -> None:
@@ -489,11 +608,9 @@ class AnswerBook:
         self._queue.clear()
         return True
 
-    def _new_ask(
-        self, params: ResponseParams | None, position_sample: int, *, for_debt: bool
-    ) -> Ask:
+    def _new_ask(self, wish: Wish, position_sample: int, *, for_debt: bool) -> Ask:
         self._n_asks += 1
-        ask = Ask(f"create-{self._n_asks}", params, for_debt, position_sample)
+        ask = Ask(f"create-{self._n_asks}", wish, for_debt, position_sample)
         self._asks[ask.name] = ask
         return ask
 
@@ -507,3 +624,7 @@ class AnswerBook:
         for name in list(self._asks)[:-REMEMBERED]:
             if self._asks[name] is not self._in_flight and self._asks[name] not in self._queue:
                 del self._asks[name]
+
+
+def _is_grounded(item: UserItem, item_ids: frozenset[str]) -> bool:
+    return item.item_id in item_ids or bool(item.grounded_in & item_ids)

@@ -11,15 +11,36 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from attrs import frozen
+
 REMEMBERED_CALLS = 256
 """Calls that are still known, so that a repeated event does not book a flight twice."""
+
+
+@frozen
+class Call:
+    """A tool call.
+
+    Attributes:
+        call_id: The service's name for it.
+        item_id: The item that holds it.
+        name: The tool.
+        response_id: The response that asks for it.
+        grounded_in: The user items without which it would not be there.
+    """
+
+    call_id: str
+    item_id: str
+    name: str
+    response_id: str
+    grounded_in: frozenset[str] = frozenset()
 
 
 class CallBook:
     """Keeps the account of tool calls and their outputs."""
 
     def __init__(self) -> None:
-        self._response_of: OrderedDict[str, str] = OrderedDict()
+        self._calls: OrderedDict[str, Call] = OrderedDict()
         self._open: dict[str, str] = {}
         self._unfinished: set[str] = set()
 
@@ -28,21 +49,40 @@ class CallBook:
         """Calls without an output, oldest first."""
         return tuple(self._open)
 
-    def called(self, call_id: str, response_id: str) -> bool:
+    def called(self, call: Call) -> bool:
         """A response asks for a tool.
 
         Returns:
             Whether the call is new, and is to be run.
         """
-        if call_id in self._response_of:
+        if call.call_id in self._calls:
             return False
-        self._response_of[call_id] = self._open[call_id] = response_id
-        self._unfinished.add(response_id)
-        if len(self._response_of) > REMEMBERED_CALLS:
-            forgotten, its_response = self._response_of.popitem(last=False)
+        self._calls[call.call_id] = call
+        self._open[call.call_id] = call.response_id
+        self._unfinished.add(call.response_id)
+        if len(self._calls) > REMEMBERED_CALLS:
+            forgotten, oldest = self._calls.popitem(last=False)
             self._open.pop(forgotten, None)
-            self._unfinished.discard(its_response)
+            self._unfinished.discard(oldest.response_id)
         return True
+
+    def call(self, call_id: str) -> Call | None:
+        """A call that was run, or runs."""
+        return self._calls.get(call_id)
+
+    def grounded_in(self, item_ids: frozenset[str]) -> list[Call]:
+        """The calls that would not be there without these user items, oldest first."""
+        return [call for call in self._calls.values() if call.grounded_in & item_ids]
+
+    def of_response(self, response_id: str) -> list[Call]:
+        """The calls of a response."""
+        return [call for call in self._calls.values() if call.response_id == response_id]
+
+    def withdraw(self, call_id: str) -> None:
+        """A call is void with its response: no output is wanted, and none is waited for."""
+        response_id = self._open.pop(call_id, None)
+        if response_id is not None:
+            self._unfinished.discard(response_id)
 
     def ended(self, response_id: str) -> bool:
         """A response has ended: it makes no more calls.
@@ -66,7 +106,7 @@ class CallBook:
 
     def was_made(self, call_id: str) -> bool:
         """Whether a call was run, or runs."""
-        return call_id in self._response_of
+        return call_id in self._calls
 
     def is_open(self, call_id: str) -> bool:
         """Whether a call waits for its output."""

@@ -34,9 +34,25 @@ class Send:
 
 @frozen
 class OpenTurn:
-    """To the shell: open a turn and answer with `ClientProtocol.turn_opened`."""
+    """To the shell: open a turn and answer with `ClientProtocol.turn_opened`.
+
+    Attributes:
+        response_id: The service's response.
+        interruptible: The user's voice may cut it.
+        item_ids: The user items that it answers, oldest first.
+    """
 
     response_id: str
+    interruptible: bool = True
+    item_ids: tuple[str, ...] = ()
+
+
+@frozen
+class Withdraw:
+    """To the shell: a tool call is void. Cancel it if it runs; nobody waits for it."""
+
+    call_id: str
+    name: str
 
 
 @frozen
@@ -128,7 +144,9 @@ Told: TypeAlias = (
 )
 """The frames that come out: the service's side of the conversation."""
 
-Output: TypeAlias = Told | Send | OpenTurn | ResponseEnded | Updated | Retrieved | BesideDone | Fail
+Output: TypeAlias = (
+    Told | Send | OpenTurn | Withdraw | ResponseEnded | Updated | Retrieved | BesideDone | Fail
+)
 """What the shell is to do: emit a frame, or one of the others."""
 
 

@@ -1,15 +1,16 @@
 """The client's half of the Realtime protocol, without a socket.
 
 Theory of operation. The shell hands in what the server sent (`ClientProtocol.receive`), what the
-microphone captured (`append`), and what the pipeline decided (`cut`, `settle`, `swallow`); it
-performs what comes back, in order: a frame is emitted, a `Send` is sent, an `OpenTurn` is
-answered by `turn_opened`. When nothing happens until `deadline_ns`, it calls `advance`.
+microphone captured (`append`), and what the pipeline decided (`cut`, `settle`, `undo`, `swallow`,
+`revoke`); it performs what comes back, in order: a frame is emitted, a `Send` is sent, an
+`OpenTurn` is answered by `turn_opened`. When nothing happens until `deadline_ns`, it calls
+`advance`.
 
 What is known stands in accounts of their own, and here is what they have to do with each other:
 the microphone's audio and the server's clock (`uplink`), which answers are owed and which of them
 a cut kills (`answers`), what came of each part of the voice and where it was truncated
 (`agent_parts`), the conversation as heard (`conversation_record`), tool calls (`calls`), and what
-the application waits for (`requests`).
+the application waits for (`requests`), and user turns that turn out void (`revocations`).
 
 A socket that breaks ends the session and not the conversation: `hand_over` closes what was open
 and gives what the next `ClientProtocol` needs to go on (`Leftover`). That one greets its server
@@ -24,6 +25,7 @@ a response that was killed.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -43,8 +45,8 @@ from framepipe.frames import (
 from framepipe.realtime import events as wire
 from framepipe.realtime.agent_parts import AgentParts
 from framepipe.realtime.agent_voice import AgentVoice
-from framepipe.realtime.answers import PATIENCE_NS, Answer, AnswerBook
-from framepipe.realtime.calls import CallBook
+from framepipe.realtime.answers import PATIENCE_NS, Answer, AnswerBook, Wish
+from framepipe.realtime.calls import Call, CallBook
 from framepipe.realtime.client_outputs import (
     BesideDone,
     Fail,
@@ -59,8 +61,9 @@ from framepipe.realtime.codings import codings_of
 from framepipe.realtime.conversation_record import AudioBetween, ConversationRecord
 from framepipe.realtime.error_classes import LOST_RACES, classify
 from framepipe.realtime.events import UNSET, ServerEvent
-from framepipe.realtime.items import MAX_ID_CHARACTERS, function_output
+from framepipe.realtime.items import MAX_ID_CHARACTERS, function_output, system_text
 from framepipe.realtime.requests import Requests
+from framepipe.realtime.revocations import Revocation, Revocations
 from framepipe.realtime.uplink import Uplink, detection_of
 
 MARK: Final = "framepipe"
@@ -71,6 +74,9 @@ REMEMBERED_CANCELS = 64
 
 SAY: Final = "Say the following to the user word for word, and nothing else:"
 """How a model is made to speak a given text. It replaces the session's instructions."""
+
+REVOKED: Final = "revoked"
+"""Cause of the `Interrupt` that silences what was said because of a revoked user turn."""
 
 RESULTS: Final = "results of tools"
 """Name of the debt to a response whose calls are answered."""
@@ -97,7 +103,7 @@ class Leftover:
     record: ConversationRecord
     calls: CallBook
     resume_sample: int | None = None
-    asks: tuple[wire.ResponseParams | None, ...] = ()
+    asks: tuple[Wish, ...] = ()
     owed: bool = False
     patience_ns: int = PATIENCE_NS
     newest_turn: int | None = None
@@ -112,6 +118,7 @@ class ClientProtocol:
         leftover: What the session before left; ``None``: this is the first.
         audio_between: Gives microphone audio that is still kept, for a service that must be told
             again what the user said.
+        has_effects: Whether a tool changes something in the world, by its name.
     """
 
     def __init__(
@@ -121,6 +128,7 @@ class ClientProtocol:
         book: AnswerBook | None = None,
         leftover: Leftover | None = None,
         audio_between: AudioBetween = lambda start_sample, end_sample: None,
+        has_effects: Callable[[str], bool] = lambda tool: False,
     ) -> None:
         self._session = wire.Session() if session is None else session
         leftover = leftover or Leftover(ConversationRecord(), CallBook())
@@ -133,11 +141,13 @@ class ClientProtocol:
         self._record = leftover.record
         self._calls = leftover.calls
         self._book.patience_ns = max(self._book.patience_ns, leftover.patience_ns)
-        for params in leftover.asks:
-            self._book.ask(params, leftover.resume_sample or 0)
+        for wish in leftover.asks:
+            self._book.ask(wish, leftover.resume_sample or 0)
         self._audio_between = audio_between
         self._voice = AgentVoice(self._book, self._parts, self._record, self._requests.beside)
-        self._delete_after: dict[str, list[str]] = {}
+        self._revocations = Revocations(
+            self._book, self._parts, self._calls, self._record, has_effects
+        )
         self._cancels: OrderedDict[str, str] = OrderedDict()
         self._n_cancels = 0
         self._ready = False
@@ -157,7 +167,7 @@ class ClientProtocol:
     def settled(self) -> bool:
         """No response is active, owed or asked for, no truncate waits and no tool runs."""
         idle = not (self._parts.unsettled or self._calls.open or self._requests.beside.open)
-        return self._book.settled and idle
+        return self._book.settled and idle and not self._revocations.open
 
     @property
     def speaking(self) -> bool:
@@ -246,12 +256,17 @@ class ClientProtocol:
             if heard.heard_samples > 0
             and (part := self._parts.find(heard.item_id, heard.content_index)) is not None
         )
-        killed = self._book.cut(interrupt.turn, interrupt.onset_sample, heard_of, at_ns)
+        if interrupt.cause == REVOKED:
+            killed = self._book.silence(interrupt.turn)
+        else:
+            killed = self._book.cut(interrupt.turn, interrupt.onset_sample, heard_of, at_ns)
         for heard in interrupt.heard:
             outputs += self._note_heard(heard)
             outputs += [Send(event) for event in self._parts.account(heard, at_ns)]
+        self._parts.cut(interrupt.heard)
         for answer in killed:
             outputs += self._cancel(answer, at_ns)
+        self._revocations.cut(interrupt.turn)
         # The line of this cut may end before a response that its onset kills.
         newest = max((answer.turn for answer in killed if answer.turn is not None), default=0)
         if interrupt.turn is not None and newest > interrupt.turn:
@@ -270,11 +285,39 @@ class ClientProtocol:
     def swallow(self, item_id: str, at_ns: int) -> list[Output]:
         """A user item was no speech: cancel and delete its response, and the item."""
         answer = self._book.swallow(item_id, at_ns)
-        if answer is None or answer.done:
-            return [*self.delete(item_id), *self._create(at_ns)]
-        self._delete_after.setdefault(answer.response_id, []).append(item_id)
-        outputs = self._cancel(answer, at_ns)
-        return outputs + self._voice.close_all(answer, at_ns, though_killed=True)
+        outputs: list[Output] = [*self._revocations.swallow(item_id, answer).withdrawn]
+        if answer is not None and not answer.done:
+            outputs += self._cancel(answer, at_ns)
+            outputs += self._voice.close_all(answer, at_ns, though_killed=True)
+        return outputs + self._create(at_ns)
+
+    def revoke(
+        self, item_ids: tuple[str, ...], at_ns: int, *, hint: str = "", respond: bool = True
+    ) -> list[Output]:
+        """A user turn is void: all that was said and begun because of it is taken back.
+
+        The order is that of `framepipe.realtime.revocations`. What is audible of it is cut by an
+        `Interrupt` that comes out here; `cut` is to be told of it, with what was heard.
+
+        Args:
+            item_ids: The user's items; they stay.
+            at_ns: Now.
+            hint: A word to the model of what became of them.
+            respond: They shall be answered again.
+        """
+        items = frozenset(item_ids)
+        revocation = self._revocations.begin(items, hint, at_ns, respond=respond)
+        outputs: list[Output] = []
+        for answer in revocation.answers:
+            outputs += self._cancel(answer, at_ns)
+        outputs += revocation.withdrawn
+        if revocation.cut_turn is not None:
+            outputs.append(Interrupt(turn=revocation.cut_turn, cause=REVOKED, at_ns=at_ns))
+        return outputs + self._create(at_ns)
+
+    def undo(self) -> None:
+        """What was cut last goes on: what is heard of it from now on is told as text."""
+        self._parts.undo()
 
     def create(self, params: wire.ResponseParams | None, at_ns: int) -> list[Output]:
         """Ask for a response. It waits for the active one to end and for the user's silence.
@@ -288,13 +331,23 @@ class ClientProtocol:
         """
         if params is not None and params.conversation == "none":
             raise LocalProtocolError("conversation is 'none'; ask for it with create_beside")
-        self._book.ask(params, self._uplink.next_sample)
+        self._book.ask(Wish(params), self._uplink.next_sample)
         return self._create(at_ns)
 
-    def say(self, text: str, at_ns: int) -> list[Output]:
-        """Make the model say a text, in its voice, when it may speak."""
+    def say(self, text: str, at_ns: int, *, interruptible: bool = True) -> list[Output]:
+        """Make the model say a text, in its voice, when it may speak.
+
+        It answers nothing: what is owed to the user is still owed.
+
+        Args:
+            text: What to say.
+            at_ns: Now.
+            interruptible: The user's voice may cut it.
+        """
         params = wire.ResponseParams(instructions=f"{SAY}\n\n{text}", tool_choice="none")
-        return self.create(params, at_ns)
+        wish = Wish(params, answers=False, interruptible=interruptible)
+        self._book.ask(wish, self._uplink.next_sample)
+        return self._create(at_ns)
 
     def create_beside(self, params: wire.ResponseParams) -> tuple[str, list[Output]]:
         """Ask for a response beside the conversation. It waits for nothing.
@@ -359,11 +412,11 @@ class ClientProtocol:
 
     def delete(self, item_id: str) -> list[Output]:
         """Take an item out of the conversation; unknown ones are left to the service."""
-        wire_id = self._record.wire_id(item_id)
+        wire_ids = self._record.wire_ids(item_id)
         self._record.removed(item_id)
-        if wire_id is None or not self._ready:
+        if not self._ready:
             return []
-        return [Send(wire.ConversationItemDelete(item_id=wire_id))]
+        return [Send(wire.ConversationItemDelete(item_id=wire_id)) for wire_id in wire_ids]
 
     def retrieve(self, item_id: str) -> list[Output]:
         """Ask for an item as the service has it; `Retrieved` will tell.
@@ -384,8 +437,11 @@ class ClientProtocol:
         if not self._calls.is_open(call_id):
             return []
         _, outputs = self.add(function_output(call_id, output))
+        call = self._calls.call(call_id)
+        grounded_in = frozenset[str]() if call is None else call.grounded_in
         if self._calls.answered(call_id):
-            self._book.owe(RESULTS, self._uplink.next_sample, at_ns)
+            position_sample = self._uplink.next_sample
+            self._book.owe(RESULTS, position_sample, at_ns, grounded_in=grounded_in)
         return outputs + self._create(at_ns)
 
     def hand_over(self, at_ns: int) -> tuple[list[Output], Leftover]:
@@ -404,11 +460,18 @@ class ClientProtocol:
                     message = f"{answer.response_id} broke off with the connection"
                     outputs.append(problem("answer_incomplete", message, at_ns))
                 elif answer.ask is not None and not answer.ask.for_debt:
-                    asks = (answer.ask.params, *asks)
+                    asks = (answer.ask.wish, *asks)
                 else:
                     owed = True
             self._book.done(answer.response_id, at_ns)
             outputs += [o for o in self._ended(answer, "gone", at_ns) if not isinstance(o, Send)]
+        for revocation in self._revocations.end_all():
+            for item_id in self._revocations.doomed(revocation):
+                self._record.removed(item_id)
+            if revocation.hint:
+                item = system_text(revocation.hint)
+                self._record.added(msgspec.structs.replace(item, id=self._record.new_id()))
+            owed = owed or revocation.respond
         outputs += self._requests.end_all("the connection is gone")
         self._record.socket_gone()
         leftover = Leftover(
@@ -540,9 +603,12 @@ class ClientProtocol:
         if self._book.answer(response.id) is not None:
             return []
         answer = self._book.created(response.id, name, self._uplink.next_sample, at_ns)
+        if answer.revoked:
+            self._revocations.late(answer)
         if answer.killed:
             return self._cancel(answer, at_ns)
-        return [OpenTurn(response.id)]
+        items = tuple(item.item_id for item in answer.pays if item.ordinal)
+        return [OpenTurn(response.id, interruptible=answer.interruptible, item_ids=items)]
 
     def _done(self, response: wire.Response, at_ns: int) -> list[Output]:
         answer = self._book.answer(response.id)
@@ -560,11 +626,15 @@ class ClientProtocol:
         failed = response.status == "failed" and not self._parts.was_given(response.id)
         was_killed = answer.killed
         self._book.done(response.id, at_ns, failed=failed)
-        for part in self._parts.of_response(response.id):
-            self._record.agent_done(part.item_id)
+        if not was_killed:  # its words ran ahead of a sound that ends somewhere
+            for part in self._parts.of_response(response.id):
+                self._record.agent_done(part.item_id)
+        for item in response.output:
+            _note_item(answer, item)
         if self._calls.ended(response.id):
-            self._book.owe(RESULTS, self._uplink.next_sample, at_ns)
-        if was_killed:
+            position_sample, grounded_in = self._uplink.next_sample, answer.grounded_in
+            self._book.owe(RESULTS, position_sample, at_ns, grounded_in=grounded_in)
+        if was_killed and not answer.revoked:
             outputs += self._delete_unheard(response)
         outputs += self._ended(answer, response.status, at_ns)
         return outputs + self._create(at_ns)
@@ -572,8 +642,6 @@ class ClientProtocol:
     def _ended(self, answer: Answer, status: str, at_ns: int) -> list[Output]:
         late = sum(part.late for part in self._parts.of_response(answer.response_id))
         outputs: list[Output] = []
-        for item_id in self._delete_after.pop(answer.response_id, ()):
-            outputs += self.delete(item_id)
         if status == "lost":
             message = f"{answer.response_id} did not end after its cancel; it is given up"
             outputs.append(problem("response_lost", message, at_ns))
@@ -609,6 +677,8 @@ class ClientProtocol:
 
     def _item_added(self, event: wire.ResponseOutputItemAdded) -> list[Output]:
         answer = self._book.answer(event.response_id)
+        if answer is not None:
+            _note_item(answer, event.item)
         if answer is not None and event.item.type == "function_call":
             self._record.added(msgspec.structs.replace(event.item, status="incomplete"))
         return []
@@ -626,9 +696,12 @@ class ClientProtocol:
         self._record.added(item)
         self._record.completed(item)
         call_id, name, arguments = (str(text) for text in texts)
-        if answer.done or not self._calls.called(call_id, event.response_id):
+        item_id, grounded_in = str(item.id), answer.grounded_in
+        call = Call(call_id, item_id, name, event.response_id, grounded_in)
+        if answer.done or not self._calls.called(call):
             return []
-        return [ToolCall(call_id=call_id, name=name, arguments=arguments, at_ns=at_ns)]
+        turn = answer.turn
+        return [ToolCall(call_id=call_id, name=name, arguments=arguments, turn=turn, at_ns=at_ns)]
 
     def _committed(self, item_id: str, at_ns: int) -> None:
         start_sample, end_sample = self._uplink.committed(item_id)
@@ -642,9 +715,14 @@ class ClientProtocol:
 
     def _note_heard(self, heard: Heard) -> list[Output]:
         self._record.heard(heard)
+        self._parts.note(heard)
         if not self._ready or heard.item_id is None:
             return []
-        return [Send(event) for event in self._record.corrected(heard.item_id)]
+        events = self._record.corrected(heard.item_id)
+        beyond = self._parts.went_on(heard)
+        if beyond is not None:
+            events += self._record.went_on(heard.item_id, heard.content_index, *beyond)
+        return [Send(event) for event in events]
 
     def _cancel(self, answer: Answer, at_ns: int) -> list[Output]:
         if answer.done or answer.cancelled_ns is not None:
@@ -658,11 +736,26 @@ class ClientProtocol:
         return [Send(wire.ResponseCancel(event_id=name, response_id=answer.response_id))]
 
     def _create(self, at_ns: int) -> list[Output]:
-        """Send the create that is due; truncates come first, so it waits for open ones."""
-        if not self._ready or self._parts.unsettled:
+        """Send the create that is due; what is taken back goes first, and open truncates."""
+        if self._parts.unsettled:
             return []
-        ask = self._book.due(self._uplink.next_sample, at_ns)
-        return [] if ask is None else [Send(_create_event(ask.name, ask.params))]
+        outputs: list[Output] = []
+        for revocation in self._revocations.ready():
+            outputs += self._taken_back(revocation, at_ns)
+        ask = self._book.due(self._uplink.next_sample, at_ns) if self._ready else None
+        return (
+            outputs if ask is None else [*outputs, Send(_create_event(ask.name, ask.wish.params))]
+        )
+
+    def _taken_back(self, revocation: Revocation, at_ns: int) -> list[Output]:
+        outputs: list[Output] = []
+        for item_id in self._revocations.doomed(revocation):
+            outputs += self.delete(item_id)
+        if revocation.hint:
+            outputs += self.add(system_text(revocation.hint))[1]
+        if revocation.respond:
+            self._book.owe_again(revocation.item_ids, at_ns)
+        return outputs
 
     def _error(self, error: wire.ErrorDetail, at_ns: int) -> list[Output]:
         code = error.code or error.type
@@ -727,6 +820,12 @@ class ClientProtocol:
     def _coded_between(self, start_sample: int, end_sample: int) -> bytes | None:
         pcm = self._audio_between(start_sample, end_sample)
         return None if pcm is None else self._heard.code(pcm)
+
+
+def _note_item(answer: Answer, item: wire.Item) -> None:
+    if isinstance(item.id, str):
+        is_call = item.type == "function_call" and isinstance(item.call_id, str)
+        answer.items[item.id] = str(item.call_id) if is_call else None
 
 
 def _create_event(name: str, params: wire.ResponseParams | None) -> wire.ResponseCreate:

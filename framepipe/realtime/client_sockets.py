@@ -32,7 +32,7 @@ from framepipe.processor import Emit
 from framepipe.realtime import events as wire
 from framepipe.realtime.address import ServiceAddress
 from framepipe.realtime.client_outputs import Output, problem
-from framepipe.realtime.client_protocol import ClientProtocol
+from framepipe.realtime.client_protocol import ClientProtocol, Leftover
 from framepipe.realtime.connection import (
     OPEN_TIMEOUT_S,
     Connect,
@@ -74,6 +74,7 @@ class ClientSockets:
         unix_s: The time of day, in which the service says when a session expires.
         perform: Does what the protocol says.
         lost: Is told that a socket is gone, before what it leaves is performed.
+        has_effects: Whether a tool changes something in the world, by its name.
 
     Attributes:
         protocol: Of the present socket, or of the next one.
@@ -92,9 +93,11 @@ class ClientSockets:
         unix_s: Callable[[], float] = time.time,
         perform: Perform,
         lost: Callable[[], None],
+        has_effects: Callable[[str], bool],
     ) -> None:
         self.ring = MicRing(rate_hz)
-        self.protocol = ClientProtocol(session, audio_between=self.ring.between)
+        self._has_effects = has_effects
+        self.protocol = self._new_protocol(session, None)
         self._address = address
         self._connect = connect
         self._retries = retries
@@ -219,9 +222,7 @@ class ClientSockets:
         """Leave a lost socket behind."""
         at_ns = emit.now_ns()
         outputs, leftover = self.protocol.hand_over(at_ns)
-        self.protocol = ClientProtocol(
-            self.protocol.session, leftover=leftover, audio_between=self.ring.between
-        )
+        self.protocol = self._new_protocol(self.protocol.session, leftover)
         self._orders.clear()
         self._appends.clear()
         self._failure = None
@@ -329,6 +330,14 @@ class ClientSockets:
         late = problem("unfinished", "the last answer did not end in time", emit.now_ns())
         for frame in self._perform([late], emit.now_ns()):
             await self.out(frame)
+
+    def _new_protocol(self, session: wire.Session, leftover: Leftover | None) -> ClientProtocol:
+        return ClientProtocol(
+            session,
+            leftover=leftover,
+            audio_between=self.ring.between,
+            has_effects=self._has_effects,
+        )
 
     def _headers(self) -> Mapping[str, str]:
         keyless = self._connect is not connect_socket or is_loopback(self._address.url)

@@ -62,6 +62,7 @@ class Entry:
         heard: Samples of them that were heard; a part that is not here was not cut.
         done: All of the agent's item has come.
         told: The words that the present socket was told, if it was by us.
+        tails: Items of the present socket that hold what was heard of it after its truncate.
     """
 
     item_id: str
@@ -76,6 +77,7 @@ class Entry:
     heard: dict[int, int] = Factory(dict[int, int])
     done: bool = False
     told: str | None = None
+    tails: list[str] = Factory(list[str])
 
 
 class ConversationRecord:
@@ -97,6 +99,21 @@ class ConversationRecord:
         """What the present socket calls an item; ``None``: it was not told of it."""
         entry = self._entries.get(item_id)
         return item_id if entry is None else entry.wire_id
+
+    def wire_ids(self, item_id: str) -> list[str]:
+        """All that the present socket holds of an item, the last first; nothing, if not told."""
+        entry = self._entries.get(item_id)
+        if entry is None:
+            return [item_id]
+        return [*reversed(entry.tails), *([entry.wire_id] if entry.wire_id is not None else [])]
+
+    def output_of(self, call_id: str) -> str | None:
+        """The item that holds the output of a tool call."""
+        for entry in self._entries.values():
+            item = entry.item
+            if item is not None and item.type == "function_call_output" and item.call_id == call_id:
+                return entry.item_id
+        return None
 
     def new_id(self) -> str:
         """A name for an item that the client makes."""
@@ -185,23 +202,16 @@ class ConversationRecord:
 
     def heard_text(self, entry: Entry) -> str:
         """The words of an item of the agent that were heard: an estimate, ending with a word."""
-        words = entry.words or ""
-        received = sum(entry.received.values())
+        if not entry.received:
+            return (entry.words or "") if not entry.heard else ""
         heard = sum(entry.heard.get(part, n) for part, n in entry.received.items())
-        if not received:
-            return words if not entry.heard else ""
-        if entry.done and heard >= received:
-            return words
-        if entry.done:
-            length = len(words) * heard // received
-        else:
-            length = int(heard / entry.rate_hz * self._characters_per_s)
-        return _to_word_end(words, length)
+        return self._text_until(entry, heard)
 
     def socket_gone(self) -> None:
         """Nothing of what the old socket called things is true any more."""
         for entry in self._entries.values():
             entry.wire_id = entry.told = None
+            entry.tails.clear()
 
     def seed(self, audio: AudioBetween) -> tuple[list[wire.ConversationItemCreate], int]:
         """The items that tell a new socket of the conversation.
@@ -243,7 +253,45 @@ class ConversationRecord:
             events.append(self._told(entry, assistant_text(text), previous=self._before(entry)))
         return events
 
+    def went_on(
+        self, item_id: str, content_index: int, start: int, until: int
+    ) -> list[wire.ClientEvent]:
+        """Tell the present socket what was heard of an item beyond where it was truncated.
+
+        A truncate cannot be taken back and audio cannot be made by a client, so the words stand
+        in an item of their own behind the truncated one.
+
+        Args:
+            item_id: The item.
+            content_index: The part that went on.
+            start: Sample of the part that the service was told of.
+            until: Sample up to which it was heard.
+        """
+        entry = self._entries.get(item_id)
+        if entry is None or entry.told is not None or entry.wire_id is None:
+            return []
+        others = sum(
+            entry.heard.get(part, n) for part, n in entry.received.items() if part != content_index
+        )
+        known = self._text_until(entry, others + start)
+        text = self._text_until(entry, others + until)[len(known) :].strip()
+        if not text:
+            return []
+        self._n_seeded += 1
+        name = f"on_{self._n_seeded}"
+        item = msgspec.structs.replace(assistant_text(text), id=name)
+        previous = entry.tails[-1] if entry.tails else entry.wire_id
+        entry.tails.append(name)
+        return [wire.ConversationItemCreate(item=item, previous_item_id=previous)]
+
     # --- inside ---
+
+    def _text_until(self, entry: Entry, heard: int) -> str:
+        words = entry.words or ""
+        received = sum(entry.received.values())
+        if not entry.done:
+            return _to_word_end(words, int(heard / entry.rate_hz * self._characters_per_s))
+        return words if heard >= received else _to_word_end(words, len(words) * heard // received)
 
     def _as_item(self, entry: Entry, audio: AudioBetween) -> wire.Item | None:
         if entry.who == "agent":

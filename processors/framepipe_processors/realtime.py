@@ -37,6 +37,7 @@ from framepipe.frames import (
     Problem,
     Release,
     ReplyPending,
+    Revoke,
     Say,
     SpeechStarted,
     SpeechStopped,
@@ -46,6 +47,7 @@ from framepipe.frames import (
     ToolCall,
     ToolResult,
     Transcript,
+    Undo,
     Usage,
     evolve,
 )
@@ -62,6 +64,7 @@ from framepipe.realtime.client_outputs import (
     Send,
     Told,
     Updated,
+    Withdraw,
 )
 from framepipe.realtime.client_protocol import ClientProtocol
 from framepipe.realtime.client_sockets import ClientSockets, only_ours
@@ -128,8 +131,9 @@ class Realtime:
     agent's: `AudioOut` and `AudioDone` in turns of its own, each announced by `ReplyPending`; the
     service's `SpeechStarted` and `SpeechStopped`; `Transcript`, `ToolCall`, `ToolResult`, `Usage`,
     `Problem`, `ConnectionState`, `InterruptionReport`. Takes `TextIn`, `Say` and `ToolResult` from
-    above. On an `Interrupt` it truncates what was not heard and cancels. At the end of the call it
-    finishes the answer that is owed, then closes.
+    above. On an `Interrupt` it truncates what was not heard and cancels; on a `Revoke` it takes
+    back what was said and begun because of a user turn. At the end of the call it finishes the
+    answer that is owed, then closes.
 
     A connection that is lost is made again: the new session has the settings, the conversation as
     the user heard it, and the microphone audio since the user's last words (30 s at most). What
@@ -195,6 +199,7 @@ class Realtime:
             unix_s=unix_s,
             perform=self._performed,
             lost=self._connection_lost,
+            has_effects=self._has_effects,
         )
         if greeting is not None:
             self._protocol.say(greeting, 0)
@@ -242,7 +247,8 @@ class Realtime:
     def say(self, frame: Say) -> list[Made]:
         """The model speaks the text, when it may speak."""
         at_ns = self._now_ns()
-        return self._performed(self._protocol.say(frame.text, at_ns), at_ns)
+        outputs = self._protocol.say(frame.text, at_ns, interruptible=frame.interruptible)
+        return self._performed(outputs, at_ns)
 
     @on(ToolResult)
     def answer_call(self, frame: ToolResult) -> list[Made | ToolResult]:
@@ -297,6 +303,21 @@ class Realtime:
         """A user item was no speech: delete it with its answer."""
         at_ns = self._now_ns()
         return self._performed(self._protocol.swallow(frame.item_id, at_ns), at_ns)
+
+    @on(Revoke)
+    def revoke(self, frame: Revoke) -> list[Made]:
+        """A user turn is void: take back what was said and begun because of it."""
+        at_ns = self._now_ns()
+        outputs = self._protocol.revoke(
+            frame.item_ids, at_ns, hint=frame.hint, respond=frame.respond
+        )
+        return self._performed(outputs, at_ns)
+
+    @on(Undo)
+    def undo(self, frame: Undo) -> Undo:
+        """What was cut goes on: the service is told as text what is heard of it from here on."""
+        self._protocol.undo()
+        return frame
 
     # --- what the application asks for ---
 
@@ -425,8 +446,10 @@ class Realtime:
             match output:
                 case Send(event):
                     self._send(event, at_ns)
-                case OpenTurn(response_id):
-                    frames.append(self._open_turn(response_id, at_ns))
+                case OpenTurn():
+                    frames.append(self._open_turn(output, at_ns))
+                case Withdraw():
+                    frames.append(self._withdraw(output, at_ns))
                 case ResponseEnded():
                     self._report.response_ended(output.response_id, output.late_ms, at_ns)
                 case Fail():
@@ -436,8 +459,9 @@ class Realtime:
                 case Retrieved(item_id):
                     self._awaited.give(f"retrieve-{item_id}", output)
                 case ToolCall():
-                    frames.append(output)
-                    self._call_tool(output)
+                    call = evolve(output, effects=self._has_effects(output.name))
+                    frames.append(call)
+                    self._call_tool(call)
                 case _:
                     frames.append(self._noted(output))
         frames += self._report.finished()
@@ -451,11 +475,22 @@ class Realtime:
         elif isinstance(event, wire.ConversationItemTruncate):
             self._report.truncate_sent(event.item_id, event.content_index, event.audio_end_ms)
 
-    def _open_turn(self, response_id: str, at_ns: int) -> ReplyPending:
+    def _open_turn(self, wanted: OpenTurn, at_ns: int) -> ReplyPending:
         assert self._emit is not None, "a server is heard in run only"
         turn = self._emit.new_turn()
-        self._protocol.turn_opened(response_id, turn)
-        return ReplyPending(turn=turn, at_ns=at_ns)
+        self._protocol.turn_opened(wanted.response_id, turn)
+        return ReplyPending(
+            turn=turn,
+            interruptible=wanted.interruptible,
+            response_id=wanted.response_id,
+            item_ids=wanted.item_ids,
+            at_ns=at_ns,
+        )
+
+    def _withdraw(self, void: Withdraw, at_ns: int) -> ToolResult:
+        self._runner.withdraw(void.call_id)
+        error = "withdrawn: the turn that it was for is void"
+        return ToolResult(call_id=void.call_id, name=void.name, output="", error=error, at_ns=at_ns)
 
     def _noted(self, frame: Told) -> Made:
         if isinstance(frame, SpeechStarted):
@@ -508,6 +543,10 @@ class Realtime:
         outputs = self._protocol.answer_call(call.call_id, result.output, at_ns)
         for frame in (result, *self._performed(outputs, at_ns)):
             await self._sockets.out(frame)
+
+    def _has_effects(self, name: str) -> bool:
+        tool = self._runner.tools.get(name)
+        return tool is not None and tool.effects
 
     def _declared(self) -> set[str]:
         """Tools that the application answers by frames."""

@@ -39,7 +39,8 @@ def test_a_spoken_turn_is_answered_in_a_turn_of_the_engine() -> None:
     service, ear = call(one_turn)
 
     assert [state.state for state in ear.of(ConnectionState)] == ["connecting", "open", "closed"]
-    assert ear.of(ReplyPending) == [ReplyPending(turn=1)]
+    pending = ReplyPending(turn=1, response_id="R1", item_ids=("U1",))
+    assert ear.of(ReplyPending) == [pending]
     assert [(out.turn, out.n_samples) for out in ear.of(AudioOut)] == [(1, 4_800)]
     assert ear.of(AudioDone) == [AudioDone(turn=1, item_id="A-R1", n_samples=4_800)]
     assert ear.of(SpeechStarted) == [

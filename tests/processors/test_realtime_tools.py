@@ -87,7 +87,7 @@ def test_a_result_is_sent_at_once_and_starts_the_next_response() -> None:
     assert isinstance(update, wire.SessionUpdate)
     assert update.session.tools == [weather.wire, stuck.wire]
     assert ear.of(ToolCall) == [
-        ToolCall(call_id="c1", name="weather", arguments='{"city": "Oslo"}')
+        ToolCall(call_id="c1", name="weather", arguments='{"city": "Oslo"}', turn=1)
     ]
     (result,) = ear.of(ToolResult)
     assert result == ToolResult(call_id="c1", name="weather", output="sunny in Oslo")

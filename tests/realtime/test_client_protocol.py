@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +62,16 @@ def error(code: str, event_id: str | None = None) -> wire.ErrorEvent:
     return wire.ErrorEvent(error=wire.ErrorDetail(code=code, message="m", event_id=event_id))
 
 
-def heard(samples: int, received: int, *, final: bool = True, complete: bool = False) -> Heard:
+def heard(
+    samples: int,
+    received: int,
+    *,
+    final: bool = True,
+    complete: bool = False,
+    item_id: str = "A1",
+) -> Heard:
     return Heard(
-        item_id="A1",
+        item_id=item_id,
         content_index=0,
         heard_samples=samples,
         received_samples=received,
@@ -76,8 +83,12 @@ def heard(samples: int, received: int, *, final: bool = True, complete: bool = F
 class Call:
     """A protocol with a shell that answers `OpenTurn`, and a clock that is set by hand."""
 
-    def __init__(self, settings: SessionSettings = SETTINGS) -> None:
-        self.protocol = ClientProtocol(settings.wire("client"))
+    def __init__(
+        self,
+        settings: SessionSettings = SETTINGS,
+        has_effects: Callable[[str], bool] = lambda tool: False,
+    ) -> None:
+        self.protocol = ClientProtocol(settings.wire("client"), has_effects=has_effects)
         self.now_ms = 0
         self.turn = 0
         self.receive(wire.SessionCreated(session=wire.Session()))
@@ -341,7 +352,7 @@ def test_a_second_edge_inside_one_utterance_does_not_kill_its_answer() -> None:
     call.cut(3_500, heard(4_800, 9_600))
     call.user_turn("U2", 3_000, 3_900)  # the service heard one utterance around that edge
 
-    assert OpenTurn("R2") in call.receive(created("R2"))
+    assert OpenTurn("R2", item_ids=("U2",)) in call.receive(created("R2"))
 
 
 def test_the_answer_to_the_earlier_half_of_an_utterance_is_killed_though_it_comes_later() -> None:
