@@ -71,6 +71,7 @@ class Service:
     segment: str | None = None
     n_segments: int = 0
     creates_to_fail: int = 0
+    asked: dict[str, str] = field(factory=dict[str, str])
 
     @property
     def active(self) -> Reply | None:
@@ -98,6 +99,8 @@ class Service:
     def create(self, name: str | None) -> None:
         reply = Reply(f"R{len(self.replies)}", self.items[-1] if self.items else None)
         self.replies.append(reply)
+        if name is not None:
+            self.asked[reply.response_id] = name
         response = wire.Response(
             id=reply.response_id,
             conversation_id="conv",
@@ -167,6 +170,7 @@ class AnswersMachine(RuleBasedStateMachine):
         self.paused_at_ms = 0
         self.turn_at_onset = 0
         self.truncated: set[str] = set()
+        self.ending = False
         self.hear(wire.SessionCreated(session=wire.Session()))
         self.wait(1_000)
 
@@ -339,6 +343,7 @@ class AnswersMachine(RuleBasedStateMachine):
             self.speaking_since_ms = None
             self.paused_at_ms = self.now_ms
         self.service.creates_to_fail = 0
+        self.ending = True
         for _ in range(400):
             self.wait(100)
             self.deliver_all_to_service()
@@ -357,16 +362,20 @@ class AnswersMachine(RuleBasedStateMachine):
 
     def check_answers(self) -> None:
         for item in self.service.items:
-            live = [
-                reply
-                for reply in self.service.replies
-                if reply.cause is item
-                and not (reply.client_cancelled or reply.stale or reply.failed)
-                and reply.out_samples
-            ]
+            live = self.live(item)
             assert len(live) <= 1, f"{item} was answered {len(live)} times"
             if item is self.service.items[-1] and not item.excused:
                 assert live, f"{item} was not answered"
+
+    def live(self, item: Spoken) -> list[Reply]:
+        """The answers to an item that were given."""
+        return [
+            reply
+            for reply in self.service.replies
+            if reply.cause is item
+            and not (reply.client_cancelled or reply.stale or reply.failed)
+            and reply.out_samples
+        ]
 
 
 class _ForgetsDebts(AnswerBook):
