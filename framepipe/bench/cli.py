@@ -48,3 +48,48 @@ def interruption(
     console.print(speech_table(trials))
     console.print(other_table(trials))
     console.print("In brackets 95 % intervals, one recording counting as one observation.")
+
+
+@bench_app.command()
+def turns(
+    corpus: Annotated[
+        Path | None,
+        typer.Option(help="Folder of dialogues; tests/turns/corpus of a checkout if not given."),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Run only the dialogue of this id; may be repeated.")
+    ] = None,
+    wrong: Annotated[
+        bool, typer.Option("--wrong", help="Name the dialogues that did not come out right.")
+    ] = False,
+    processes: Annotated[int, typer.Option(help="How many work at it.")] = 2,
+) -> None:
+    """What cool-down, waiting tools and corrections buy, on scripted dialogues."""
+    from framepipe.bench.corpus import checkout_corpus, read_corpus
+    from framepipe.bench.turns import run_calls
+    from framepipe.bench.turns_table import kinds_table, turns_table, wrong_calls
+    from framepipe.errors import FrameError
+
+    dialogues = read_corpus(corpus if corpus is not None else checkout_corpus())
+    if only:
+        unknown = set(only) - {dialogue.name for dialogue in dialogues}
+        if unknown:
+            raise FrameError(f"no dialogue is called {sorted(unknown)[0]!r}; see the corpus")
+        dialogues = [dialogue for dialogue in dialogues if dialogue.name in only]
+    console = Console()
+    columns = (TextColumn("dialogues"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("dialogues", total=None)
+        calls = run_calls(
+            dialogues,
+            processes=processes,
+            progress=lambda done, of: bar.update(task, completed=done, total=of),
+        )
+    console.print(turns_table(calls))
+    console.print(kinds_table(calls))
+    console.print("In brackets 95 % intervals, one dialogue counting as one observation.")
+    if wrong:
+        for line in wrong_calls(calls):
+            console.print(line, highlight=False, soft_wrap=True)

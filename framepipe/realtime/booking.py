@@ -7,7 +7,9 @@ tool's output becomes the last word.
 
 It understands, in any order and in one breath: "from Oslo", "to Rome", a city alone as the answer
 to the last question, a weekday, "tomorrow", "the third of May", "May 3". Corrections are the same
-words again: "no, to Milan", "not Rome, Milan", "make it Friday". It has no calendar, and a day
+words again: "no, to Milan", "not Rome, Milan", "make it Friday". In one breath a city alone takes
+the place of the one before it: "from Denver, wait, no, Chicago". What the user said while the desk
+said nothing in between is one breath, however many items it is in. It has no calendar, and a day
 stays as it was said.
 
 Sans-IO.
@@ -117,6 +119,13 @@ _DAY = re.compile(
 _YES = re.compile(
     r"\b(yes|yeah|yep|sure|please do|correct|right|exactly|okay|ok|go ahead|book it)\b", re.I
 )
+_BREAKS_OFF = re.compile(
+    r"\b(no|nope|wait|sorry|actually|i mean|i meant|rather|make (?:it|that)|hold on|hang on|"
+    r"scratch that|correction|oops)\W*(?:um|uh|er)?\W*$",
+    re.IGNORECASE,
+)
+"""Words right before a city that take the last one back."""
+
 _NO = re.compile(r"\b(no|nope|wrong|don't|do not|wait|stop|not)\b", re.I)
 
 
@@ -148,20 +157,29 @@ class _Desk:
             self.asked = self._missing()
 
     def _hear_cities(self, words: str) -> None:
+        last: Literal["origin", "destination"] | None = None  # named in this breath
+        until = 0
         for found in _CITY_AT.finditer(words):
             how, city = (found["how"] or "").lower(), found["city"].title()
+            breaks_off = _BREAKS_OFF.search(words[until : found.start()])
+            until = found.end()
             if how == "not":
                 # The one that takes its place comes without a preposition, and where it was.
+                last = None
                 if city == self.origin:
                     self.origin, self.asked = "", "origin"
                 elif city == self.destination:
                     self.destination, self.asked = "", "destination"
-            elif how in ("from", "leaving") or (not how and self.asked == "origin"):
+            elif not how and breaks_off and last == "origin":
                 self.origin = city
+            elif not how and breaks_off and last == "destination":
+                self.destination = city
+            elif how in ("from", "leaving") or (not how and self.asked == "origin"):
+                self.origin, last = city, "origin"
                 if self.asked == "origin":
                     self.asked = "destination"
             else:
-                self.destination = city
+                self.destination, last = city, "destination"
 
     def _missing(self) -> _Slot:
         if not self.destination:
@@ -180,7 +198,7 @@ class Booking:
         if newest is not None and newest.type == "function_call_output":
             return [Words(text=_outcome(str(newest.output or "")))]
         desk = _Desk()
-        for words in question.said:
+        for words in _breaths(question):
             if desk.agreed:
                 desk = _Desk()
             desk.hear(words)
@@ -196,6 +214,28 @@ class Booking:
         if question.said and not question.said[-1]:
             text = f"I did not catch that. {text}"
         return [Words(text=text)]
+
+
+def _breaths(question: Question) -> list[str]:
+    """What the user said, as one text where the desk said nothing in between."""
+    spoke = [item.role for item in question.items if item.type == "message"]
+    if spoke.count("user") != len(question.said):
+        return list(question.said)
+    breaths: list[str] = []
+    said = iter(question.said)
+    is_new = True
+    for role in spoke:
+        if role != "user":
+            is_new |= role == "assistant"
+            continue
+        words = next(said)
+        # Words that were not made out are a breath of their own: the desk asks again.
+        if is_new or not (words and breaths[-1]):
+            breaths.append(words)
+        else:
+            breaths[-1] += f" {words}"
+        is_new = False
+    return breaths
 
 
 def _outcome(output: str) -> str:

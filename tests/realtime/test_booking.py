@@ -58,6 +58,36 @@ def test_a_correction_replaces_one_thing_and_is_confirmed_again(
     assert desk(*said, "Yes.")[1] == {"origin": origin, "destination": destination, "day": day}
 
 
+@pytest.mark.parametrize(
+    ("said", "trip"),
+    [
+        ("to Rome from Denver wait no Chicago on Friday", ("Chicago", "Rome", "Friday")),
+        ("from Oslo to Denver, I mean, um, Chicago on Friday", ("Oslo", "Chicago", "Friday")),
+        ("from Oslo to Rome on Friday no Sunday", ("Oslo", "Rome", "Sunday")),
+    ],
+)
+def test_a_correction_in_one_breath_takes_the_place_of_the_last_city(
+    said: str, trip: tuple[str, str, str]
+) -> None:
+    origin, destination, day = trip
+    assert desk(said)[0] == f"A flight from {origin} to {destination}, {day}. Shall I book it?"
+
+
+def test_items_without_an_answer_between_them_are_one_breath() -> None:
+    def message(role: str) -> Item:
+        return Item(type="message", role=role)
+
+    def asked(*roles: str) -> str:
+        items = tuple(message(role) for role in roles)
+        said = ("from Oslo on Friday to Denver", "wait no Chicago")
+        (words,) = Booking().answer(Question(items=items, said=said))
+        assert isinstance(words, Words)
+        return words.text
+
+    assert asked("user", "user") == "A flight from Oslo to Chicago, Friday. Shall I book it?"
+    assert asked("user", "system", "user").startswith("A flight from Oslo to Chicago")
+
+
 def test_a_no_without_a_correction_is_asked_about() -> None:
     said = ("From Oslo to Rome tomorrow.", "No.")
     assert desk(*said) == ("What should I change?", None)
