@@ -39,6 +39,7 @@ from framepipe.frames import Heard as Heard
 from framepipe.frames import Hold as Hold
 from framepipe.frames import Interrupt as Interrupt
 from framepipe.frames import InterruptionReport as InterruptionReport
+from framepipe.frames import InterruptionTotals as InterruptionTotals
 from framepipe.frames import Mute as Mute
 from framepipe.frames import Played as Played
 from framepipe.frames import Problem as Problem
@@ -65,6 +66,7 @@ from framepipe.frames import Undo as Undo
 from framepipe.frames import Unmute as Unmute
 from framepipe.frames import Usage as Usage
 from framepipe.frames import UserTurn as UserTurn
+from framepipe.frames import Withdrawn as Withdrawn
 
 # Meet errors
 from framepipe.errors import EmitError as EmitError

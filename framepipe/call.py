@@ -176,7 +176,7 @@ class _Watcher:
         elif what != "emitted":
             return
         elif isinstance(frame, Transcript):
-            if frame.final:
+            if frame.final and not frame.estimate:
                 self._say(f"{frame.who}: {frame.text}")
         elif isinstance(frame, ConnectionState):
             self._say(": ".join(filter(None, (frame.state, frame.reason))))

@@ -251,6 +251,14 @@ class TextIn(Ordered):
 
 
 @frozen(kw_only=True)
+class Withdrawn(Interruptible):
+    """Nothing of this turn shall be heard that was not: what it answers was no user turn.
+
+    Comes after all audio of the turn. Unlike a cut it leaves older turns alone.
+    """
+
+
+@frozen(kw_only=True)
 class TextOut(Interruptible):
     """A piece of a written answer.
 
@@ -398,10 +406,12 @@ class ConnectionState(Ordered):
     Attributes:
         state: What it is now.
         reason: Why, in words for a person.
+        transcripts: What the user says comes as text as well; told when it is "open".
     """
 
     state: Literal["connecting", "open", "reconnecting", "closed"]
     reason: str = ""
+    transcripts: bool = False
 
 
 @frozen(kw_only=True)
@@ -413,12 +423,14 @@ class Problem(Ordered):
         code: For programs.
         message: For people.
         fatal: The call cannot go on.
+        item_id: The item of the conversation that it is about, if it is about one.
     """
 
     where: str
     code: str
     message: str
     fatal: bool = False
+    item_id: str | None = None
 
 
 @frozen(kw_only=True)
@@ -458,6 +470,33 @@ class InterruptionReport(Ordered):
     words_lost_ms: float = 0.0
     false_alarm: bool = False
     wrong_undo: bool = False
+
+
+@frozen(kw_only=True)
+class InterruptionTotals(Ordered):
+    """What the interruptions of a call come to; the last word about them.
+
+    Attributes:
+        cut: Interruptions that stood.
+        rejected: The agent fell silent and went on: it was no speech.
+        undone: The agent was cut and went on: the words said so.
+        wrong_undos: It went on although the user was speaking.
+        late_audio_dropped_ms: Audio of cut turns that still came.
+        words_lost_ms: User speech that never reached the server.
+        longest_onset_to_mute_ns: From the start of the user's speech to ``Mute``, at worst.
+        longest_mute_to_verdict_ns: From ``Mute`` to the cut or the resume, at worst.
+        longest_cancel_to_ack_ns: From ``response.cancel`` to the response's end, at worst.
+    """
+
+    cut: int = 0
+    rejected: int = 0
+    undone: int = 0
+    wrong_undos: int = 0
+    late_audio_dropped_ms: float = 0.0
+    words_lost_ms: float = 0.0
+    longest_onset_to_mute_ns: int = 0
+    longest_mute_to_verdict_ns: int = 0
+    longest_cancel_to_ack_ns: int = 0
 
 
 @frozen(kw_only=True)
@@ -602,7 +641,13 @@ class Unmute(UrgentDown):
 
 @frozen(kw_only=True)
 class Hold(UrgentUp):
-    """Playout: hand nothing on; lose nothing."""
+    """Playout: hand nothing on; lose nothing.
+
+    Attributes:
+        audible: Something is being heard, and falls silent; ``False``: a reply shall not begin.
+    """
+
+    audible: bool = True
 
 
 @frozen(kw_only=True)

@@ -103,6 +103,9 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
         _CORES_INTRO,
         (
             "framepipe.conversation.bargein",
+            "framepipe.conversation.profiles",
+            "framepipe.conversation.backchannels",
+            "framepipe.conversation.third_stage",
             "framepipe.conversation.playout",
             "framepipe.conversation.speaker",
             "framepipe.conversation.repair",
@@ -478,7 +481,7 @@ _TABLE = re.compile(r"(<!-- table: barge-in -->\n).*?(<!-- end -->)", re.S)
 
 def barge_in_table() -> str:
     """What `BargeInCore` does, and what the words in its cells mean."""
-    core = importlib.import_module("framepipe.conversation.bargein")
+    core = importlib.import_module("framepipe.conversation.bargein_table")
     table: Mapping[Any, Mapping[Any, Any]] = core.TABLE
     states = list(core.State)
     made = [

@@ -3,36 +3,49 @@
 Two ears listen to the user: a detector here, which is fast and takes a cough for speech, and the
 service, which is slow and right more often. The first to hear something silences the agent at
 once, which can be taken back; only a confirmation cuts it, which cannot. What is neither confirmed
-nor rejected in time goes on at the very next sample.
+nor rejected in time goes on at the very next sample. After a cut the words have the last say: if
+there are none, or only "mm-hm", the cut is undone.
 
 Sans-IO: facts go in through `BargeInCore.receive`, orders come out as its return value. Time is an
-argument, and `BargeInCore.deadline_ns` the only timer. The rules are `TABLE`: one cell for each
-state and event, nothing for what changes nothing. The rest of the file decides which event a fact
-is, and spells the orders out.
+argument, and `BargeInCore.deadline_ns` the only timer. The rules are `TABLE` in
+`framepipe.conversation.bargein_table`: one cell for each state and event, nothing for what changes
+nothing. This file decides which event a fact is, and spells the orders out.
 
 Which turns a cut names: an answer belongs to speech that ended before it. So a cut names the
 newest turn that was opened before the speech that interrupts had ended, and never the answer to
-that speech itself (promise P5).
+that speech itself (promise P5). It ends before a turn that may not be interrupted.
 """
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from collections.abc import Mapping
-from enum import Enum, IntEnum, auto
+from enum import IntEnum
 from typing import Final, TypeAlias
 
 from attrs import frozen
 
+from framepipe.conversation.backchannels import Meaning
+from framepipe.conversation.bargein_table import TABLE, Do, Event, State
+from framepipe.conversation.local_credit import LocalCredit
+from framepipe.conversation.profiles import (
+    PROFILES,
+    Needs,
+    Profile,
+    Profiles,
+    Situation,
+    UseProfile,
+)
+from framepipe.conversation.third_stage import TranscriptVerdict
+from framepipe.conversation.user_speech import REJECT_START_MS, Speech, UserSpeech
 from framepipe.errors import FrameError
 from framepipe.frames import (
+    NS_PER_S,
     ConnectionState,
     Drained,
     DropParked,
     Hold,
     Interrupt,
     Mute,
+    Problem,
     Release,
     ReplyPending,
     ReplyReady,
@@ -41,238 +54,24 @@ from framepipe.frames import (
     SpeechStarted,
     SpeechStopped,
     Swallow,
+    ToolCall,
+    ToolResult,
     Undo,
     Unmute,
     UrgentDown,
 )
 
-# --- the table --------------------------------------------------------------------------------
+DUCK_DB: Final = -26.0
+"""How much quieter the agent goes on while it is ducked: audible, and no match for a voice."""
 
+FIRST_NS: Final = NS_PER_S
+"""How long a reply counts as just begun."""
 
-class State(Enum):
-    """What the agent is doing."""
-
-    IDLE = auto()
-    """Nothing is audible."""
-    SPEAKING = auto()
-    """A reply is audible."""
-    SUSPECT = auto()
-    """Muted and held: the user may have spoken. The only muted state."""
-    CUT = auto()
-    """A reply was cut, and its remainder is parked for a while. Not muted."""
-    WAIT = auto()
-    """A reply is ready and held before its first sample, because the user speaks."""
-
-
-class Event(Enum):
-    """What can happen."""
-
-    LOCAL_EDGE = auto()
-    """The local detector heard something, and may mute."""
-    LOCAL_EDGE_UNARMED = auto()
-    """It heard something, and has been wrong too often to mute now."""
-    SECOND_YES = auto()
-    """The second stage says that it is speech."""
-    SECOND_NO = auto()
-    """The second stage says that it is none."""
-    SERVER_VERDICT = auto()
-    """The service heard speech, and there is no second stage to ask."""
-    SERVER_EVIDENCE = auto()
-    """The service heard speech, but it takes every cough for it: the second stage decides."""
-    SERVER_STOPPED = auto()
-    """The service heard the end of the speech."""
-    WORDS = auto()
-    """The transcript has words that mean something."""
-    NO_WORDS = auto()
-    """The transcript is empty, or says "yeah" while the agent talks."""
-    DEADLINE = auto()
-    """The time is up."""
-    READY = auto()
-    """The first sample of a reply is there, and the user is quiet."""
-    READY_OVER_SPEECH = auto()
-    """The first sample of a reply is there while the user certainly speaks."""
-    DRAINED = auto()
-    """All of the reply was heard."""
-    INTERRUPTED = auto()
-    """Somebody else cut the reply: the stop button, the caller's own rule."""
-    SOCKET_GONE = auto()
-    """The connection to the service is lost."""
-
-
-class Do(Enum):
-    """What can be done about it."""
-
-    MUTE = auto()
-    """`Mute` down, `Hold` up."""
-    RESUME = auto()
-    """`Release` up, `Unmute` down."""
-    INTERRUPT = auto()
-    """`Interrupt` up. It unmutes the speaker and ends a hold by itself."""
-    INTERRUPT_PENDING = auto()
-    """`Interrupt` up if an answer is pending."""
-    HOLD = auto()
-    """`Hold` up, without muting: nothing is audible."""
-    RELEASE = auto()
-    """`Release` up."""
-    SWALLOW = auto()
-    """`Swallow` up: the response to the item, and the item."""
-    UNDO = auto()
-    """`Undo` up: what is parked goes on."""
-    DROP = auto()
-    """`DropParked` up."""
-    REJECT_TIMER = auto()
-    """Go on unless it is confirmed in time."""
-    UNDO_TIMER = auto()
-    """Forget what is parked a while after the speech."""
-    WAIT_TIMER = auto()
-    """Do not wait for the user for ever."""
-    DISARM = auto()
-    """No mute by the local detector until it has been quiet."""
-    MAYBE = auto()
-    """The user may be speaking."""
-    SURE = auto()
-    """The user is certainly speaking."""
-    QUIET = auto()
-    """The user is not speaking."""
-
-
-@frozen
-class Cell:
-    """One cell of the table.
-
-    Attributes:
-        actions: What to do, in this order.
-        to: The next state; ``None`` stays.
-    """
-
-    actions: tuple[Do, ...]
-    to: State | None
-
-
-def _cell(*actions: Do, to: State | None = None) -> Cell:
-    return Cell(actions, to)
-
-
-TABLE: Final[Mapping[Event, Mapping[State, Cell]]] = {
-    Event.LOCAL_EDGE: {
-        State.IDLE: _cell(Do.MAYBE),
-        State.SPEAKING: _cell(Do.MUTE, Do.REJECT_TIMER, Do.MAYBE, to=State.SUSPECT),
-        State.CUT: _cell(Do.MAYBE),
-    },
-    Event.LOCAL_EDGE_UNARMED: {
-        State.IDLE: _cell(Do.MAYBE),
-        State.SPEAKING: _cell(Do.MAYBE),
-        State.CUT: _cell(Do.MAYBE),
-    },
-    Event.SECOND_YES: {
-        State.IDLE: _cell(Do.SURE, Do.INTERRUPT_PENDING),
-        State.SPEAKING: _cell(Do.MUTE, Do.INTERRUPT, Do.SURE, Do.UNDO_TIMER, to=State.CUT),
-        State.SUSPECT: _cell(Do.INTERRUPT, Do.SURE, Do.UNDO_TIMER, to=State.CUT),
-        State.CUT: _cell(Do.SURE),
-        State.WAIT: _cell(Do.SURE),
-    },
-    Event.SECOND_NO: {
-        State.IDLE: _cell(Do.QUIET),
-        State.SPEAKING: _cell(Do.QUIET),
-        State.SUSPECT: _cell(Do.RESUME, Do.QUIET, Do.DISARM, to=State.SPEAKING),
-        State.CUT: _cell(Do.QUIET),
-        State.WAIT: _cell(Do.RELEASE, Do.QUIET, to=State.SPEAKING),
-    },
-    Event.SERVER_VERDICT: {
-        State.IDLE: _cell(Do.SURE, Do.INTERRUPT_PENDING),
-        State.SPEAKING: _cell(Do.MUTE, Do.INTERRUPT, Do.SURE, Do.UNDO_TIMER, to=State.CUT),
-        State.SUSPECT: _cell(Do.INTERRUPT, Do.SURE, Do.UNDO_TIMER, to=State.CUT),
-        State.CUT: _cell(Do.SURE, Do.UNDO_TIMER),
-        State.WAIT: _cell(Do.SURE),
-    },
-    Event.SERVER_EVIDENCE: {
-        State.IDLE: _cell(Do.SURE, Do.INTERRUPT_PENDING),
-        State.SPEAKING: _cell(Do.MUTE, Do.REJECT_TIMER, Do.SURE, to=State.SUSPECT),
-        State.SUSPECT: _cell(Do.SURE, Do.REJECT_TIMER),
-        State.CUT: _cell(Do.SURE, Do.UNDO_TIMER),
-        State.WAIT: _cell(Do.SURE),
-    },
-    Event.SERVER_STOPPED: {
-        State.IDLE: _cell(Do.QUIET),
-        State.SPEAKING: _cell(Do.QUIET),
-        State.SUSPECT: _cell(Do.QUIET),
-        State.CUT: _cell(Do.QUIET, Do.UNDO_TIMER),
-        State.WAIT: _cell(Do.INTERRUPT, Do.DROP, Do.QUIET, to=State.IDLE),
-    },
-    Event.WORDS: {
-        State.SPEAKING: _cell(Do.MUTE, Do.INTERRUPT, Do.DROP, to=State.IDLE),
-        State.SUSPECT: _cell(Do.INTERRUPT, Do.DROP, to=State.IDLE),
-        State.CUT: _cell(Do.DROP, to=State.IDLE),
-        State.WAIT: _cell(Do.INTERRUPT, Do.DROP, to=State.IDLE),
-    },
-    Event.NO_WORDS: {
-        State.IDLE: _cell(Do.SWALLOW),
-        State.SPEAKING: _cell(Do.SWALLOW),
-        State.SUSPECT: _cell(Do.RESUME, Do.SWALLOW, Do.QUIET, to=State.SPEAKING),
-        # If nothing is parked, the new turn is drained at once, and that leads to IDLE.
-        State.CUT: _cell(Do.SWALLOW, Do.UNDO, Do.QUIET, to=State.SPEAKING),
-        State.WAIT: _cell(Do.RELEASE, Do.SWALLOW, Do.QUIET, to=State.SPEAKING),
-    },
-    Event.DEADLINE: {
-        State.SUSPECT: _cell(Do.RESUME, Do.DISARM, to=State.SPEAKING),
-        State.CUT: _cell(Do.DROP, to=State.IDLE),
-        State.WAIT: _cell(Do.RELEASE, to=State.SPEAKING),
-    },
-    Event.READY: {
-        State.IDLE: _cell(to=State.SPEAKING),
-        State.CUT: _cell(Do.DROP, to=State.SPEAKING),
-    },
-    Event.READY_OVER_SPEECH: {
-        State.IDLE: _cell(Do.HOLD, Do.WAIT_TIMER, to=State.WAIT),
-        State.CUT: _cell(Do.DROP, Do.HOLD, Do.WAIT_TIMER, to=State.WAIT),
-    },
-    Event.DRAINED: {
-        State.SPEAKING: _cell(to=State.IDLE),
-        State.SUSPECT: _cell(Do.RESUME, to=State.IDLE),
-        State.WAIT: _cell(Do.RELEASE, to=State.IDLE),
-    },
-    Event.INTERRUPTED: {
-        State.SPEAKING: _cell(Do.DROP, to=State.IDLE),
-        State.SUSPECT: _cell(Do.DROP, to=State.IDLE),
-        State.CUT: _cell(Do.DROP, to=State.IDLE),
-        State.WAIT: _cell(Do.DROP, to=State.IDLE),
-    },
-    Event.SOCKET_GONE: {
-        State.IDLE: _cell(Do.QUIET),
-        State.CUT: _cell(Do.DROP, Do.QUIET, to=State.IDLE),
-    },
-}
-"""What to do in each state when something happens. A missing cell: nothing."""
-
-# --- settings -----------------------------------------------------------------------------------
+DISARMED: Final = "local_mutes_disarmed"
+"""Code of the `Problem` that says that the local detector does not mute for a while."""
 
 _NS_PER_MS: Final = 1_000_000
-
-REJECT_START_MS: Final = 500
-"""Reject deadline until the service's own lateness is known, and with a second stage."""
-
-REJECT_LEAST_MS: Final = 250
-"""Shortest reject deadline: a service on the same machine is late by its own detector."""
-
-REJECT_MOST_MS: Final = 1_000
-"""Longest reject deadline: a longer silence would be an interruption of its own."""
-
-REJECT_MARGIN_MS: Final = 60
-"""Added to the lateness that nine of ten verdicts keep."""
-
-_PAIRS_KEPT: Final = 20
-_PAIRS_TRUSTED: Final = 5  # fewer may lengthen the deadline, but not shorten it
-
-PAIR_NS: Final = 2_000_000_000
-"""A service that answers later than this to a local edge answers to something else."""
-
-QUIET_NS: Final = 100_000_000
-"""Silence of the local detector after which it may mute again."""
-
-MUTES_WINDOW_NS: Final = 5_000_000_000
-"""Span in which wrong mutes are counted. An echo mutes itself two to three times a second."""
-
-_SPEECHES_KEPT: Final = 16
+_TOOLS_KEPT: Final = 64
 
 
 @frozen(kw_only=True)
@@ -289,20 +88,6 @@ class SecondStageReady(UrgentDown):
     source: str
 
 
-@frozen
-class TranscriptVerdict:
-    """What a transcript of user speech means for the agent's voice.
-
-    Attributes:
-        item_id: The user item.
-        has_words: It says something. ``False``: it is empty, or a backchannel such as "yeah"
-            that does not answer a question.
-    """
-
-    item_id: str
-    has_words: bool
-
-
 Fact: TypeAlias = (
     SpeechStarted
     | SpeechStopped
@@ -314,11 +99,16 @@ Fact: TypeAlias = (
     | Interrupt
     | ConnectionState
     | SecondStageReady
+    | UseProfile
+    | ToolCall
+    | ToolResult
     | TranscriptVerdict
 )
 """What the core is told."""
 
-Command: TypeAlias = Mute | Unmute | Hold | Release | Interrupt | Swallow | Undo | DropParked
+Command: TypeAlias = (
+    Mute | Unmute | Hold | Release | Interrupt | Swallow | Undo | DropParked | Problem
+)
 """What the core orders."""
 
 
@@ -326,18 +116,6 @@ class _User(IntEnum):
     QUIET = 0
     MAYBE = 1
     SURE = 2
-
-
-@frozen
-class _Speech:
-    """Speech of the user that the service noticed.
-
-    ``newest_turn`` is the newest that was open then: all its answers are newer.
-    """
-
-    onset_sample: int
-    newest_turn: int
-    over_agent: bool
 
 
 @frozen
@@ -350,69 +128,122 @@ class _Said:
     item_id: str = ""
 
 
+@frozen(kw_only=True)
+class BargeInStatistics:
+    """How often what was decided, so far in the call.
+
+    Attributes:
+        mutes: The agent fell silent for a suspicion.
+        ducks: It went on quietly for one.
+        resumes: It was no speech: the agent went on as before.
+        cuts: The agent was cut, by the user or by the program.
+        undos: A cut was taken back because of the words, or for want of them.
+        swallows: User turns of the service's that were none.
+        unarmed_edges: The local detector heard something over the agent, and might not mute.
+        refused: Attempts to interrupt what must be heard.
+    """
+
+    mutes: int = 0
+    ducks: int = 0
+    resumes: int = 0
+    cuts: int = 0
+    undos: int = 0
+    swallows: int = 0
+    unarmed_edges: int = 0
+    refused: int = 0
+
+
+_AUDIBLE: Final = (State.SPEAKING, State.SUSPECT, State.DUCKED)
+
+
 class BargeInCore:
     """Decides when the agent falls silent, goes on, or is cut.
 
     Args:
         two: A second stage is present (`SpeechConfirmed`, `SpeechRejected`): the service's word
             is then evidence, not a verdict. ``None``: as soon as one is heard of, by
-            `SecondStageReady` or by a verdict.
+            `SecondStageReady` or by a `SpeechRejected`. A `SpeechConfirmed` alone is somebody's own
+            rule, which confirms beside the others.
+        transcripts: The user's words come as text. ``None``: as `ConnectionState` says.
+        profiles: How easily the agent is interrupted in each situation.
         cause: Written on every `Interrupt`; by default the source that decided it.
         mutes_per_5_s: After so many wrong mutes within five seconds the local detector does not
             mute; the others still do.
         undo_ms: How long after the user's speech a cut reply can still go on.
         wait_ms: How long a new reply waits for a user who speaks.
+        words_ms: How long the answer to a short interruption waits for the transcript.
+        rate_hz: Samples per second of the microphone.
 
     Attributes:
         state: What the agent is doing.
         deadline_ns: When to call `deadline_reached`; ``None``: not by itself.
-        unarmed_edges: Local edges that did not mute because the detector had been wrong.
 
     Raises:
-        FrameError: A number is not positive.
+        FrameError: A number is not positive, or a situation has no profile.
     """
 
     def __init__(
         self,
         *,
         two: bool | None = None,
+        transcripts: bool | None = None,
+        profiles: Profiles = PROFILES,
         cause: str | None = None,
         mutes_per_5_s: int = 3,
         undo_ms: int = 2_000,
         wait_ms: int = 3_000,
+        words_ms: int = 300,
+        rate_hz: int = 24_000,
     ) -> None:
         for name, value in (
             ("mutes_per_5_s", mutes_per_5_s),
             ("undo_ms", undo_ms),
             ("wait_ms", wait_ms),
+            ("words_ms", words_ms),
+            ("rate_hz", rate_hz),
         ):
             if value <= 0:
                 raise FrameError(f"{name} is {value}; it must be 1 or more")
         self.state = State.IDLE
         self.deadline_ns: int | None = None
-        self.unarmed_edges = 0
+        self.profiles = profiles
+        self._profile: Profile | None = None
         self._two = bool(two)
         self._learns_two = two is None
+        self._transcripts = bool(transcripts)
+        self._learns_transcripts = transcripts is None
         self._cause = cause
-        self._mutes_per_5_s = mutes_per_5_s
         self._undo_ns = undo_ms * _NS_PER_MS
         self._wait_ns = wait_ms * _NS_PER_MS
+        self._words_ns = words_ms * _NS_PER_MS
+        # The user.
         self._user = _User.QUIET
-        # Turns.
+        self._speech = UserSpeech(rate_hz)
+        self._credit = LocalCredit(mutes_per_5_s)
+        # The agent's turns, and what it does beside speaking.
         self._newest = 0
         self._audible: int | None = None
+        self._audible_since_ns = 0
         self._pending: set[int] = set()
+        self._protected: set[int] = set()
         self._cut_turn = 0
-        # The local detector.
-        self._edge: tuple[int, int] | None = None  # when, onset; until the service heard it, too
-        self._quiet_since_ns: int | None = None
-        self._is_disarmed = False
-        self._rejected_ns: deque[int] = deque()
-        self._late_ns: deque[int] = deque(maxlen=_PAIRS_KEPT)
-        # The service's: speech by item, oldest first; and what was open when speech had ended.
-        self._speeches: dict[str, _Speech] = {}
-        self._last_onset: int | None = None
-        self._stops: deque[tuple[int, int]] = deque(maxlen=_SPEECHES_KEPT)
+        self._tools: dict[str, None] = {}
+        self._counts = dict.fromkeys(_COUNTED, 0)
+
+    @property
+    def profiles(self) -> Profiles:
+        """How easily the agent is interrupted in each situation. May be replaced at any time."""
+        return self._profiles
+
+    @profiles.setter
+    def profiles(self, profiles: Profiles) -> None:
+        missing = [situation.name for situation in Situation if situation not in profiles]
+        if missing:
+            raise FrameError(
+                f"no profile for {', '.join(missing)}; framepipe.conversation.profiles.profiles() "
+                "makes a whole table of a few changes"
+            )
+        self._profiles = profiles
 
     # --- in -------------------------------------------------------------------------------------
 
@@ -427,9 +258,7 @@ class BargeInCore:
         Returns:
             Orders, in the order to give them.
         """
-        if self._learns_two and isinstance(
-            fact, SecondStageReady | SpeechConfirmed | SpeechRejected
-        ):
+        if self._learns_two and isinstance(fact, SecondStageReady | SpeechRejected):
             self._two = True
         match fact:
             case SpeechStarted(source="server"):
@@ -437,19 +266,13 @@ class BargeInCore:
             case SpeechStarted():
                 return self._local_edge(fact, at_ns)
             case SpeechStopped(source="server"):
-                self._stops.append((fact.end_sample, self._newest))
-                waiting = self._audible or 0
-                return self._happens(
-                    Event.SERVER_STOPPED, at_ns, _Said(waiting, self._last_onset, fact.source)
-                )
+                return self._server_stopped(fact, at_ns)
             case SpeechStopped():
-                self._quiet_since_ns = at_ns
-                return []
+                return self._local_quiet(fact, at_ns)
             case SpeechConfirmed():
-                said = _Said(self._before(fact.onset_sample), fact.onset_sample, fact.source)
-                return [] if self._is_answer(said) else self._happens(Event.SECOND_YES, at_ns, said)
+                return self._confirmed(fact, at_ns)
             case SpeechRejected():
-                return self._happens(Event.SECOND_NO, at_ns)
+                return self._then_swallow(self._happens(Event.SECOND_NO, at_ns), at_ns)
             case TranscriptVerdict():
                 return self._transcribed(fact, at_ns)
             case ReplyPending():
@@ -457,15 +280,22 @@ class BargeInCore:
             case ReplyReady():
                 return self._reply_ready(fact, at_ns)
             case Drained():
-                self._pending.discard(fact.turn)
-                return self._happens(Event.DRAINED, at_ns) if fact.turn == self._audible else []
+                return self._drained(fact, at_ns)
             case Interrupt():
                 return self._interrupted(fact, at_ns)
             case ConnectionState():
-                is_gone = fact.state in ("reconnecting", "closed")
-                return self._happens(Event.SOCKET_GONE, at_ns) if is_gone else []
+                return self._connection(fact, at_ns)
+            case UseProfile():
+                self._profile = fact.profile
+            case ToolCall():
+                self._tools[fact.call_id] = None
+                if len(self._tools) > _TOOLS_KEPT:  # one that is never answered runs for ever
+                    del self._tools[next(iter(self._tools))]
+            case ToolResult():
+                self._tools.pop(fact.call_id, None)
             case SecondStageReady():
-                return []
+                pass
+        return []
 
     def deadline_reached(self, at_ns: int) -> list[Command]:
         """The time has come.
@@ -479,82 +309,173 @@ class BargeInCore:
         if self.deadline_ns is None or at_ns < self.deadline_ns:
             return []
         self.deadline_ns = None
-        return self._happens(Event.DEADLINE, at_ns)
+        return self._then_swallow(self._happens(Event.DEADLINE, at_ns), at_ns)
 
-    @property
-    def reject_ns(self) -> int:
-        """How long a mute waits for its confirmation, in nanoseconds.
+    # --- what is known --------------------------------------------------------------------------
 
-        Without a second stage it follows the service: what nine of ten of its last twenty
-        verdicts kept, and a margin.
-        """
-        start_ns = REJECT_START_MS * _NS_PER_MS
-        if self._two or not self._late_ns:
-            return start_ns
-        late = sorted(self._late_ns)
-        p90_ns = late[math.ceil(0.9 * len(late)) - 1]
-        wanted_ns = p90_ns + REJECT_MARGIN_MS * _NS_PER_MS
-        if len(late) < _PAIRS_TRUSTED:
-            wanted_ns = max(wanted_ns, start_ns)
-        return min(max(wanted_ns, REJECT_LEAST_MS * _NS_PER_MS), REJECT_MOST_MS * _NS_PER_MS)
+    def situation(self, at_ns: int) -> Situation:
+        """What the agent is doing, as far as it matters to who interrupts it."""
+        is_on = self.state in (*_AUDIBLE, State.WAIT, State.DOUBT)
+        next_turn = self._audible if is_on else min(self._pending, default=None)
+        if next_turn in self._protected:
+            return Situation.UNINTERRUPTIBLE
+        if self.state not in _AUDIBLE:
+            return Situation.THINKING
+        if at_ns - self._audible_since_ns < FIRST_NS:
+            return Situation.FIRST_SECOND
+        return Situation.TOOL if self._tools else Situation.SPEAKING
+
+    def profile(self, at_ns: int) -> Profile:
+        """How easily the agent is interrupted now."""
+        return self._profiles[self.situation(at_ns)] if self._profile is None else self._profile
+
+    def reject_ns(self, at_ns: int) -> int:
+        """How long a suspicion that begins now waits for its confirmation, in nanoseconds."""
+        reject_ms = self.profile(at_ns).reject_ms
+        if reject_ms is not None:
+            return reject_ms * _NS_PER_MS
+        return REJECT_START_MS * _NS_PER_MS if self._two else self._speech.lateness_ns
+
+    def statistics(self) -> BargeInStatistics:
+        """What was decided so far."""
+        return BargeInStatistics(**self._counts)
 
     # --- which event is it? ---------------------------------------------------------------------
 
     def _local_edge(self, fact: SpeechStarted, at_ns: int) -> list[Command]:
-        self._edge = at_ns, fact.onset_sample
-        quiet_since_ns, self._quiet_since_ns = self._quiet_since_ns, None
-        if quiet_since_ns is not None and at_ns - quiet_since_ns >= QUIET_NS:
-            self._is_disarmed = False
-        while self._rejected_ns and self._rejected_ns[0] <= at_ns - MUTES_WINDOW_NS:
-            self._rejected_ns.popleft()
-        if not self._is_disarmed and len(self._rejected_ns) < self._mutes_per_5_s:
-            return self._happens(Event.LOCAL_EDGE, at_ns)
-        self.unarmed_edges += self.state is State.SPEAKING
+        self._speech.edge(fact, at_ns, over_agent=self._is_over_agent)
+        may_mute = self._credit.edge(at_ns)
+        profile = self.profile(at_ns)
+        if may_mute and profile.armed and profile.interruptible:
+            ducks = profile.suspect == "duck"
+            return self._happens(Event.LOCAL_EDGE_DUCKS if ducks else Event.LOCAL_EDGE, at_ns)
+        self._counts["unarmed_edges"] += self.state is State.SPEAKING
         return self._happens(Event.LOCAL_EDGE_UNARMED, at_ns)
 
+    def _local_quiet(self, fact: SpeechStopped, at_ns: int) -> list[Command]:
+        if fact.source == "local":
+            self._credit.quiet(at_ns)
+        # The service says itself when what it hears is over; but it may have heard nothing.
+        is_over = self._user is _User.SURE and not self._speech.is_open
+        return self._happens(Event.SPEECH_OVER, at_ns) if is_over else []
+
     def _server_started(self, fact: SpeechStarted, at_ns: int) -> list[Command]:
-        onset = fact.onset_sample
-        if self._edge is not None and at_ns - self._edge[0] <= PAIR_NS:
-            # The local onset is the better one: the service's includes what it put before.
-            edge_ns, onset = self._edge
-            self._late_ns.append(at_ns - edge_ns)
-            while self._rejected_ns and self._rejected_ns[-1] >= edge_ns:
-                self._rejected_ns.pop()  # it was speech: the service was late, not the mute wrong
-        self._edge = None
-        self._last_onset = onset
-        if fact.item_id is not None:
-            over_agent = self.state in (State.SPEAKING, State.SUSPECT, State.CUT)
-            self._speeches[fact.item_id] = _Speech(onset, self._newest, over_agent)
-            if len(self._speeches) > _SPEECHES_KEPT:
-                del self._speeches[next(iter(self._speeches))]
-        event = Event.SERVER_EVIDENCE if self._two else Event.SERVER_VERDICT
+        edge = self._speech.started(
+            fact, at_ns, newest_turn=self._newest, over_agent=self._is_over_agent
+        )
+        if edge is not None:
+            self._credit.right_since(edge.at_ns)
         # No answer to this speech can be open yet: the service tells of the speech first.
-        return self._happens(event, at_ns, _Said(self._newest, onset, fact.source))
+        said = _Said(self._newest, self._speech.onset_sample, fact.source)
+        needs = self.profile(at_ns).needs
+        heard_by_both = needs is Needs.BOTH and self._speech.is_confirmed
+        counts = not self._two or needs is Needs.EITHER or heard_by_both
+        if counts:
+            self._speech.confirmed(at_ns, self._speech.onset_sample)
+        return self._user_speaks(Event.SERVER_VERDICT if counts else Event.EVIDENCE, at_ns, said)
+
+    def _server_stopped(self, fact: SpeechStopped, at_ns: int) -> list[Command]:
+        self._speech.stopped(fact, newest_turn=self._newest)
+        waiting = _Said(self._audible or 0, self._speech.onset_sample, fact.source)
+        is_kept = self.state is State.WAIT and self._is_refused(waiting, at_ns)
+        event = Event.SPEECH_OVER if is_kept else Event.SERVER_STOPPED
+        return self._then_swallow(self._happens(event, at_ns, waiting), at_ns)
+
+    def _confirmed(self, fact: SpeechConfirmed, at_ns: int) -> list[Command]:
+        turn = self._speech.newest_before(fact.onset_sample, self._newest)
+        said = _Said(turn, fact.onset_sample, fact.source)
+        self._speech.confirmed(at_ns, fact.onset_sample)
+        if self._is_answer(said):
+            return []
+        both = self.profile(at_ns).needs is Needs.BOTH
+        event = Event.EVIDENCE if both and not self._speech.is_open else Event.SECOND_YES
+        return self._user_speaks(event, at_ns, said)
+
+    def _user_speaks(self, event: Event, at_ns: int, said: _Said) -> list[Command]:
+        if self._is_refused(said, at_ns):
+            event = Event.REFUSED
+        elif event is Event.EVIDENCE and self.profile(at_ns).suspect == "duck":
+            event = Event.EVIDENCE_DUCKS
+        return self._happens(event, at_ns, said)
 
     def _transcribed(self, fact: TranscriptVerdict, at_ns: int) -> list[Command]:
-        speech = self._speeches.pop(fact.item_id, None)
+        if self._learns_transcripts:
+            self._transcripts = True
+        was_open = self._speech.is_open
+        speech = self._speech.take(fact.item_id)
         if speech is None:
             return []
+        if was_open and not self._speech.is_open:
+            self._user = _User.QUIET  # a service that tells the words before the end
         said = _Said(speech.newest_turn, speech.onset_sample, "transcript", fact.item_id)
-        if self._is_answer(said) or (self.state is State.IDLE and not speech.over_agent):
+        if self._is_answered(speech) and self.state is not State.DOUBT:
+            return []  # it caused what is heard
+        was_none = self._two and speech.over_agent and not speech.confirmed
+        if fact.meaning is None:
+            orders = self._happens(Event.TURN_REJECTED, at_ns, said) if was_none else []
+            return orders + self._happens(Event.NO_VERDICT, at_ns)
+        has_words = fact.meaning is Meaning.WORDS or (
+            # An answer; or, where no word was made out, one that somebody will ask for again.
+            fact.after_question and (fact.meaning is Meaning.BACKCHANNEL or speech.confirmed)
+        )
+        # "Yeah" into a silence is an answer, and words into one belong to no reply; but one that
+        # waits for them must not begin.
+        if not (speech.over_agent or (self.state is State.WAIT and has_words)):
             return []
-        # "Yeah" into a silence is an answer.
-        has_words = fact.has_words or not speech.over_agent
-        return self._happens(Event.WORDS if has_words else Event.NO_WORDS, at_ns, said)
+        if has_words:
+            return self._words(said, at_ns)
+        # More was said than this, and is not known yet: no undo before it is.
+        goes_on = self._user is _User.SURE or self._speech.is_untold
+        left_alone = was_none if self.state is State.IDLE else goes_on
+        return self._happens(Event.TURN_REJECTED if left_alone else Event.NO_WORDS, at_ns, said)
+
+    def _words(self, said: _Said, at_ns: int) -> list[Command]:
+        if self.state in (*_AUDIBLE, State.WAIT) and self._is_refused(said, at_ns):
+            self._counts["refused"] += 1
+            return []
+        return self._happens(Event.WORDS, at_ns, said)
+
+    def _then_swallow(self, orders: list[Command], at_ns: int) -> list[Command]:
+        """What the second stage took for no speech is no user turn, where no text can save it."""
+        can_tell = self._two and not self._transcripts
+        if not can_tell or self.state in (State.SUSPECT, State.DUCKED):
+            return orders
+        for speech in self._speech.take_rejected():
+            if not self._is_answered(speech):
+                orders += self._happens(Event.TURN_REJECTED, at_ns, _Said(item_id=speech.item_id))
+        return orders
+
+    def _is_answered(self, speech: Speech) -> bool:
+        """Whether what is or was heard last is newer than the speech, as its answer is."""
+        return self._audible is not None and speech.newest_turn < self._audible
 
     def _is_answer(self, said: _Said) -> bool:
         """Whether what is audible is newer than the speech: nothing to cut for it."""
-        is_on = self.state in (State.SPEAKING, State.SUSPECT, State.WAIT)
+        is_on = self.state in (*_AUDIBLE, State.WAIT)
         return is_on and self._audible is not None and said.turn < self._audible
 
-    def _before(self, onset_sample: int) -> int:
-        """The newest turn that cannot be the answer to the speech with this onset."""
-        return next((turn for end, turn in self._stops if end > onset_sample), self._newest)
+    def _is_refused(self, said: _Said, at_ns: int) -> bool:
+        """Whether a cut is not allowed, or would stop before what is audible."""
+        if not self.profile(at_ns).interruptible:
+            return True
+        is_on = self.state in (*_AUDIBLE, State.WAIT)
+        return is_on and self._audible is not None and self._line(said) < self._audible
+
+    def _line(self, said: _Said) -> int:
+        """The newest turn that a cut may name."""
+        return min([said.turn, *(turn - 1 for turn in self._protected)])
+
+    @property
+    def _is_over_agent(self) -> bool:
+        """Whether speech that is noticed now began while the agent was audible."""
+        return self.state in (*_AUDIBLE, State.CUT)
 
     def _reply_pending(self, fact: ReplyPending) -> list[Command]:
         if fact.turn <= self._cut_turn:
             return []
         self._newest = max(self._newest, fact.turn)
+        if not fact.interruptible:
+            self._protected.add(fact.turn)
         if self.state is State.SPEAKING and self._audible is None:
             self._audible = fact.turn  # the undone remainder has got its number
         else:
@@ -567,8 +488,17 @@ class BargeInCore:
         self._newest = max(self._newest, fact.turn)
         self._pending.discard(fact.turn)
         self._audible = fact.turn
-        speaks = self._user is _User.SURE
-        return self._happens(Event.READY_OVER_SPEECH if speaks else Event.READY, at_ns)
+        self._audible_since_ns = at_ns
+        if self._user is _User.SURE:
+            return self._happens(Event.READY_OVER_SPEECH, at_ns)
+        waits = self._transcripts and self._speech.is_short_and_untold(fact.turn)
+        return self._happens(Event.READY_BEFORE_WORDS if waits else Event.READY, at_ns)
+
+    def _drained(self, fact: Drained, at_ns: int) -> list[Command]:
+        self._pending.discard(fact.turn)
+        orders = self._happens(Event.DRAINED, at_ns) if fact.turn == self._audible else []
+        self._protected.discard(fact.turn)
+        return self._then_swallow(orders, at_ns)
 
     def _interrupted(self, fact: Interrupt, at_ns: int) -> list[Command]:
         turn = self._newest if fact.turn is None else fact.turn
@@ -578,12 +508,24 @@ class BargeInCore:
         # A newer one that goes on is announced again.
         is_ours = turn <= self._cut_turn or fact.onset_sample is not None
         is_own = self.state is State.CUT and is_ours
+        if turn > self._cut_turn and not is_own:
+            self._counts["cuts"] += 1
+            self._speech.confirmed(at_ns)
         self._note_cut(turn)
         return [] if is_own else self._happens(Event.INTERRUPTED, at_ns)
+
+    def _connection(self, fact: ConnectionState, at_ns: int) -> list[Command]:
+        if fact.state == "open" and self._learns_transcripts:
+            self._transcripts = fact.transcripts
+        if fact.state not in ("reconnecting", "closed"):
+            return []
+        self._speech.forget()
+        return self._happens(Event.SOCKET_GONE, at_ns)
 
     def _note_cut(self, turn: int) -> None:
         self._cut_turn = max(self._cut_turn, turn)
         self._pending = {pending for pending in self._pending if pending > turn}
+        self._protected = {protected for protected in self._protected if protected > turn}
 
     # --- what to do about it --------------------------------------------------------------------
 
@@ -591,58 +533,106 @@ class BargeInCore:
         cell = TABLE[event].get(self.state)
         if cell is None:
             return []
+        # Before the state changes: it says which profile was meant.
+        reject_ns = self.reject_ns(at_ns)
         if cell.to is not None:
             self.state = cell.to
             self.deadline_ns = None
         orders: list[Command] = []
         for do in cell.actions:
-            orders += self._perform(do, at_ns, said or _Said())
+            if do is Do.REJECT_TIMER:
+                self.deadline_ns = at_ns + reject_ns
+            else:
+                orders += self._perform(do, at_ns, said or _Said())
         return orders
 
     def _perform(self, do: Do, at_ns: int, said: _Said) -> list[Command]:
+        if do in _COUNTED_DOS:
+            self._counts[_COUNTED_DOS[do]] += 1
         match do:
             case Do.MUTE:
                 return [Mute(at_ns=at_ns), Hold(at_ns=at_ns)]
             case Do.RESUME:
                 return [Release(at_ns=at_ns), Unmute(at_ns=at_ns)]
+            case Do.DUCK:
+                return [Mute(gain_db=DUCK_DB, at_ns=at_ns)]
+            case Do.UNDUCK:
+                return [Unmute(at_ns=at_ns)]
             case Do.INTERRUPT:
                 return [self._interrupt(said, at_ns)]
             case Do.INTERRUPT_PENDING:
-                if any(pending <= said.turn for pending in self._pending):
+                if any(pending <= self._line(said) for pending in self._pending):
                     return [self._interrupt(said, at_ns)]
             case Do.HOLD:
-                return [Hold(at_ns=at_ns)]
+                return [Hold(audible=False, at_ns=at_ns)]
             case Do.RELEASE:
                 return [Release(at_ns=at_ns)]
             case Do.SWALLOW:
                 return [Swallow(item_id=said.item_id, at_ns=at_ns)]
             case Do.UNDO:
+                if self._audible is not None and self._audible > self._cut_turn:
+                    self._pending.add(self._audible)  # it was held, and comes after the remainder
                 self._audible = None
                 return [Undo(at_ns=at_ns)]
             case Do.DROP:
                 return [DropParked(at_ns=at_ns)]
-            case Do.REJECT_TIMER:
-                self.deadline_ns = at_ns + self.reject_ns
+            case Do.DISARM:
+                return self._disarm(at_ns)
+            case _:
+                self._note(do, at_ns)
+        return []
+
+    def _note(self, do: Do, at_ns: int) -> None:
+        match do:
             case Do.UNDO_TIMER:
                 self.deadline_ns = at_ns + self._undo_ns
             case Do.WAIT_TIMER:
                 self.deadline_ns = at_ns + self._wait_ns
-            case Do.DISARM:
-                self._is_disarmed = True
-                self._rejected_ns.append(at_ns)
+            case Do.WORDS_TIMER:
+                self.deadline_ns = at_ns + self._words_ns
             case Do.MAYBE:
                 self._user = max(self._user, _User.MAYBE)  # it does not unsay what is certain
             case Do.SURE:
                 self._user = _User.SURE
             case Do.QUIET:
                 self._user = _User.QUIET
-        return []
+            case _:
+                pass
+
+    def _disarm(self, at_ns: int) -> list[Command]:
+        # Where the service hears speech the mute was not wrong, only unconfirmed.
+        if not self._credit.wrong(at_ns, counts=not self._speech.is_open):
+            return []
+        return [
+            Problem(
+                where="BargeIn",
+                code=DISARMED,
+                message="the local detector muted the agent in vain too often within 5 s; until "
+                "that is over only the second stage and the service do",
+                at_ns=at_ns,
+            )
+        ]
 
     def _interrupt(self, said: _Said, at_ns: int) -> Interrupt:
-        self._note_cut(said.turn)
+        turn = self._line(said)
+        self._note_cut(turn)
+        self._counts["cuts"] += 1
         return Interrupt(
-            turn=said.turn,
+            turn=turn,
             onset_sample=said.onset_sample,
             cause=said.cause if self._cause is None else self._cause,
             at_ns=at_ns,
         )
+
+
+_COUNTED_DOS: Final = {
+    Do.MUTE: "mutes",
+    Do.DUCK: "ducks",
+    Do.RESUME: "resumes",
+    Do.UNDUCK: "resumes",
+    Do.UNDO: "undos",
+    Do.SWALLOW: "swallows",
+    Do.COUNT: "refused",
+}
+
+_COUNTED: Final = (*dict.fromkeys(_COUNTED_DOS.values()), "cuts", "unarmed_edges")

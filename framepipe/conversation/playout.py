@@ -46,6 +46,7 @@ from framepipe.frames import (
     Problem,
     Release,
     ReplyReady,
+    Withdrawn,
 )
 
 AHEAD_MS: Final = 60
@@ -70,7 +71,7 @@ _FORGET_MS: Final = 1_000
 """A handed block may be forgotten this long after it must have been heard, which is longer than
 any estimate of the ear can be wrong."""
 
-Fact: TypeAlias = AudioOut | AudioDone | Played | Hold | Release | DropParked | End
+Fact: TypeAlias = AudioOut | AudioDone | Withdrawn | Played | Hold | Release | DropParked | End
 """What the ledger is told through `PlayoutLedger.receive`."""
 
 Output: TypeAlias = AudioOut | AudioDone | ReplyReady | Drained | Heard | Problem
@@ -97,17 +98,22 @@ class _Part:
 
 @define(eq=False)
 class _Turn:
-    """One turn that is not over. ``sealed``: nothing more will come, done or not."""
+    """One turn that is not over.
+
+    ``sealed``: nothing more will come, done or not. ``begun``: the speaker was handed some of it.
+    """
 
     number: int
     sealed: bool = False
+    is_undone: bool = False
     announced: bool = False
+    begun: bool = False
     parts: list[_Part] = field(factory=list[_Part])
     end: int = 0  # sink line, behind its last handed sample
 
     def rank(self) -> tuple[bool, int]:
-        # Only an undone remainder is sealed; it goes before every survivor.
-        return (not self.sealed, self.number)
+        # An undone remainder goes before every survivor.
+        return (not self.is_undone, self.number)
 
 
 @frozen(eq=False)
@@ -225,6 +231,8 @@ class PlayoutLedger:
                 self._receive_audio(fact)
             case AudioDone():
                 self._receive_done(fact)
+            case Withdrawn():
+                self._withdraw(fact.turn)
             case Played():
                 self._receive_report(fact, at_ns)
             case Hold():
@@ -276,7 +284,7 @@ class PlayoutLedger:
         self._line.cut(at_ns)
         self._cut_at = self._line.handed
         self._held_since_ns = self._mute_point = None
-        if any(turn.announced for turn in gone):
+        if any(turn.begun for turn in gone):
             self._unpark()
             self._parked = cut
         else:  # nobody has heard of it: what the user was listening to stays parked
@@ -286,15 +294,28 @@ class PlayoutLedger:
         heard = tuple(self._account(part, cut.heard(part), final=is_final) for part in cut.parts)
         return evolve(interrupt, heard=(*interrupt.heard, *heard))
 
+    def heard_so_far(self, at_ns: int) -> tuple[Heard, ...]:
+        """Where the ear is in the parts of the turn that is being heard; not settled."""
+        mute_point = self._clamped(self._line.taken(at_ns))
+        audible = [turn for turn in self._turns if turn.begun][:1]
+        return tuple(
+            self._account(part, self._heard_at(part, mute_point), final=False)
+            for turn in audible
+            for part in _in_order(turn)
+        )
+
     def undo(self, turn: int) -> None:
         """Let the parked remainder go on as a new turn, before everything else.
 
-        The turn is `Drained` at once if nothing is parked.
+        The turn is `Drained` at once if nothing is parked. A turn that was announced and has not
+        begun is announced again when it is due.
 
         Args:
             turn: A turn just opened for it.
         """
-        undone = _Turn(turn, sealed=True)
+        undone = _Turn(turn, sealed=True, is_undone=True)
+        for waiting in self._turns:
+            waiting.announced = waiting.begun
         parked, self._parked = self._parked, None
         copies: dict[_Part, _Part] = {}
         if parked is not None:
@@ -485,7 +506,8 @@ class PlayoutLedger:
         return min(self._samples(self._block_ms), part.queue[0].n_samples)
 
     def _hand(self, turn: _Turn, part: _Part, at_ns: int) -> AudioOut:
-        if not turn.sealed:
+        turn.begun = True
+        if not turn.is_undone:
             self._unpark()  # a newer turn is heard: the older one cannot go on any more
         frame = part.queue.popleft()
         room = self._room(at_ns)
@@ -510,6 +532,28 @@ class PlayoutLedger:
                     if part.received:
                         self._said.append(self._account(part, part.handed, final=True))
                 self._said.append(Drained(turn=turn.number, at_ns=at_ns))
+
+    def _withdraw(self, number: int) -> None:
+        """What is not handed of a turn will not be; it is over when the rest is heard."""
+        if number <= self._cut_turn:
+            return
+        turn = next((turn for turn in self._turns if turn.number == number), None)
+        if turn is None:
+            turn = _Turn(number)
+            self._add(turn)
+        for part in turn.parts:
+            self.waiting_bytes -= _n_bytes(part.queue)
+            part.queue.clear()
+            part.done = None
+        turn.sealed = True
+        if not turn.begun:
+            turn.end = 0
+        if self._begun is not None and self._begun[0] is turn:
+            self._begun = None
+
+    def _heard_at(self, part: _Part, mute_point: int) -> int:
+        behind = (_samples_behind(b, mute_point) for b in self._blocks if b.part is part)
+        return part.handed - sum(behind)
 
     # --- cutting --------------------------------------------------------------------------------
 

@@ -104,14 +104,12 @@ class AgentVoice:
         self._record.agent_words(event.item_id, text, whole=final)
         return [Transcript(who="agent", text=text, final=final, item_id=event.item_id, at_ns=at_ns)]
 
-    def close(
-        self, answer: Answer, part: AgentPart, at_ns: int, *, though_killed: bool = False
-    ) -> list[Output]:
+    def close(self, answer: Answer, part: AgentPart, at_ns: int) -> list[Output]:
         """Nothing more will come of a part; of one that was killed, nobody is told."""
         if part.closed or part.response_id != answer.response_id:
             return []
         part.closed = True
-        if answer.turn is None or (answer.killed and not though_killed):
+        if answer.turn is None or answer.killed:
             return []
         return [
             AudioDone(
@@ -124,13 +122,13 @@ class AgentVoice:
             )
         ]
 
-    def close_all(self, answer: Answer, at_ns: int, *, though_killed: bool = False) -> list[Output]:
+    def close_all(self, answer: Answer, at_ns: int) -> list[Output]:
         """Nothing more will come of a response: whoever waits for it must know."""
         parts = self._parts.of_response(answer.response_id)
         spoken = [part for part in parts if not part.shown]
         outputs: list[Output] = []
         for part in spoken:
-            outputs += self.close(answer, part, at_ns, though_killed=though_killed)
+            outputs += self.close(answer, part, at_ns)
         if not spoken and answer.turn is not None:
             outputs.append(AudioDone(turn=answer.turn, at_ns=at_ns))
         return outputs

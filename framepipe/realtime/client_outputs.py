@@ -20,6 +20,7 @@ from framepipe.frames import (
     ToolCall,
     Transcript,
     Usage,
+    Withdrawn,
 )
 from framepipe.realtime import events as wire
 from framepipe.realtime.error_classes import ErrorClass
@@ -141,6 +142,7 @@ Told: TypeAlias = (
     | Usage
     | Problem
     | Interrupt
+    | Withdrawn
 )
 """The frames that come out: the service's side of the conversation."""
 

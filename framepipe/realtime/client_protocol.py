@@ -41,6 +41,8 @@ from framepipe.frames import (
     ToolCall,
     Transcript,
     Usage,
+    Withdrawn,
+    evolve,
 )
 from framepipe.realtime import events as wire
 from framepipe.realtime.agent_parts import AgentParts
@@ -195,6 +197,13 @@ class ClientProtocol:
         return self._session_told
 
     @property
+    def transcribes(self) -> bool:
+        """Whether the user's words are asked for as text."""
+        audio = self._session.audio
+        heard = UNSET if audio is UNSET else audio.input
+        return heard is not UNSET and heard.transcription not in (UNSET, None)
+
+    @property
     def record(self) -> ConversationRecord:
         """The conversation as heard."""
         return self._record
@@ -286,9 +295,10 @@ class ClientProtocol:
         """A user item was no speech: cancel and delete its response, and the item."""
         answer = self._book.swallow(item_id, at_ns)
         outputs: list[Output] = [*self._revocations.swallow(item_id, answer).withdrawn]
-        if answer is not None and not answer.done:
+        if answer is not None:
             outputs += self._cancel(answer, at_ns)
-            outputs += self._voice.close_all(answer, at_ns, though_killed=True)
+            if answer.turn is not None:
+                outputs.append(Withdrawn(turn=answer.turn, at_ns=at_ns))
         return outputs + self._create(at_ns)
 
     def revoke(
@@ -318,6 +328,14 @@ class ClientProtocol:
     def undo(self) -> None:
         """What was cut last goes on: what is heard of it from now on is told as text."""
         self._parts.undo()
+
+    def words_heard(self, heard: Heard) -> str | None:
+        """What the agent said of a part up to a position: an estimate, ending with a word.
+
+        Returns:
+            ``None`` for a part that the service did not make.
+        """
+        return self._record.words_heard(heard)
 
     def create(self, params: wire.ResponseParams | None, at_ns: int) -> list[Output]:
         """Ask for a response. It waits for the active one to end and for the user's silence.
@@ -575,7 +593,8 @@ class ClientProtocol:
             case wire.InputAudioTranscriptionFailed():
                 why = event.error.message or event.error.code or "no reason given"
                 message = f"no transcript of {event.item_id}: {why}"
-                return [problem("transcription_failed", message, at_ns)]
+                failed = problem("transcription_failed", message, at_ns)
+                return [evolve(failed, item_id=event.item_id)]
             case wire.ResponseOutputItemAdded():
                 return self._item_added(event)
             case wire.ResponseOutputItemDone():

@@ -27,7 +27,7 @@ from framepipe.errors import (
     ProtocolError,
     TransportBroken,
 )
-from framepipe.frames import NS_PER_S, AudioIn, ConnectionState, Frame
+from framepipe.frames import NS_PER_S, SAMPLE_BYTES, AudioIn, ConnectionState, Frame
 from framepipe.processor import Emit
 from framepipe.realtime import events as wire
 from framepipe.realtime.address import ServiceAddress
@@ -73,6 +73,7 @@ class ClientSockets:
         retries: When a lost connection is tried again.
         unix_s: The time of day, in which the service says when a session expires.
         perform: Does what the protocol says.
+        appended: Is told the start and the number of the samples that the service is sent.
         lost: Is told that a socket is gone, before what it leaves is performed.
         has_effects: Whether a tool changes something in the world, by its name.
 
@@ -92,6 +93,7 @@ class ClientSockets:
         retries: Retries,
         unix_s: Callable[[], float] = time.time,
         perform: Perform,
+        appended: Callable[[int, int], None],
         lost: Callable[[], None],
         has_effects: Callable[[str], bool],
     ) -> None:
@@ -103,6 +105,7 @@ class ClientSockets:
         self._retries = retries
         self._unix_s = unix_s
         self._perform = perform
+        self._appended = appended
         self._lost = lost
         self._emit: Emit[Any] | None = None
         self._orders: deque[wire.ClientEvent] = deque()
@@ -203,7 +206,8 @@ class ClientSockets:
                 self._was_open = True
                 self._retries.opened(emit.now_ns())
                 tasks.start_soon(self._renew_in_time, emit, name="Realtime renewal")
-                emit(ConnectionState(state="open", at_ns=emit.now_ns()))
+                told = self.protocol.transcribes
+                emit(ConnectionState(state="open", transcripts=told, at_ns=emit.now_ns()))
                 await self._finished(emit)
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
@@ -275,7 +279,9 @@ class ClientSockets:
                 lane.popleft()
             elif self.ring.waiting and self.protocol.ready:
                 at_ns = emit.now_ns()
-                outputs = self.protocol.append(*self.ring.take())
+                start_sample, pcm = self.ring.take()
+                self._appended(start_sample, len(pcm) // SAMPLE_BYTES)
+                outputs = self.protocol.append(start_sample, pcm)
                 for told in self._perform(outputs, at_ns):
                     await self.out(told)
             else:

@@ -19,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 import msgspec
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 
 from framepipe.frames import Heard
 from framepipe.realtime import events as wire
@@ -206,6 +206,18 @@ class ConversationRecord:
             return (entry.words or "") if not entry.heard else ""
         heard = sum(entry.heard.get(part, n) for part, n in entry.received.items())
         return self._text_until(entry, heard)
+
+    def words_heard(self, heard: Heard) -> str | None:
+        """As `heard_text` of an item, as if one of its parts had been heard up to a position.
+
+        Returns:
+            ``None`` for an item that is not known, or not the agent's.
+        """
+        entry = self._entries.get(heard.item_id or "")
+        if entry is None or entry.who != "agent":
+            return None
+        own = heard.heard_samples * entry.rate_hz // heard.rate_hz
+        return self.heard_text(evolve(entry, heard={**entry.heard, heard.content_index: own}))
 
     def socket_gone(self) -> None:
         """Nothing of what the old socket called things is true any more."""

@@ -22,6 +22,7 @@ from framepipe.frames import (
     ReplyPending,
     ReplyReady,
     Undo,
+    Withdrawn,
 )
 
 _Made: TypeAlias = AudioOut | AudioDone | ReplyReady | Drained | Heard | Problem
@@ -33,8 +34,8 @@ class Playout:
     Keeps at most 60 ms in the speaker, so that an interruption finds the rest here. Adds to an
     `Interrupt` what was heard of every part; tells of a reply before its first sample
     (`ReplyReady`) and after its last (`Drained`); tells upstream what was heard of each part when
-    that is certain (`Heard`). A hold keeps the samples, an undo lets the remainder of a cut reply
-    go on. See `PlayoutLedger`.
+    that is certain, and how far they are at a hold (`Heard`). A hold keeps the samples, an undo
+    lets the remainder of a cut reply go on. See `PlayoutLedger`.
 
     Stands before the speaker with nothing between them that keeps audio back or changes its rate.
 
@@ -61,15 +62,22 @@ class Playout:
         """Keep the way to the time and to new turns."""
         self._emit = emit
 
-    @on(AudioOut, AudioDone)
-    def queue(self, frame: AudioOut | AudioDone) -> None:
-        """Keep it until it is due."""
+    @on(AudioOut, AudioDone, Withdrawn)
+    def queue(self, frame: AudioOut | AudioDone | Withdrawn) -> None:
+        """Keep it until it is due, or throw it away if it shall not be heard."""
         self.ledger.receive(frame, self._emit.now_ns())
         self._emit.wake()
 
-    @on(Hold, Release, Played)
-    def follow(self, frame: Hold | Release | Played) -> Hold | Release | Played:
-        """Stand still, go on, or know better where the ear is."""
+    @on(Hold)
+    def hold(self, frame: Hold) -> Iterable[Hold | Heard]:
+        """Stand still, and say how far the user has heard."""
+        at_ns = self._emit.now_ns()
+        self.ledger.receive(frame, at_ns)
+        return [frame, *self.ledger.heard_so_far(at_ns)]
+
+    @on(Release, Played)
+    def follow(self, frame: Release | Played) -> Release | Played:
+        """Go on, or know better where the ear is."""
         self.ledger.receive(frame, self._emit.now_ns())
         return frame
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import anyio
-from attrs import frozen
+from attrs import field, frozen
 
 from framepipe.conversation.report import InterruptionLog
 from framepipe.errors import (
@@ -29,11 +29,13 @@ from framepipe.frames import (
     AudioIn,
     AudioOut,
     ConnectionState,
+    DropParked,
     End,
     Heard,
     Hold,
     Interrupt,
     InterruptionReport,
+    InterruptionTotals,
     Problem,
     Release,
     ReplyPending,
@@ -49,6 +51,7 @@ from framepipe.frames import (
     Transcript,
     Undo,
     Usage,
+    Withdrawn,
     evolve,
 )
 from framepipe.processor import Emit, on
@@ -95,6 +98,8 @@ Made: TypeAlias = (
     | ConnectionState
     | Interrupt
     | InterruptionReport
+    | InterruptionTotals
+    | Withdrawn
 )
 """What this stage emits."""
 
@@ -112,6 +117,7 @@ class RealtimeStatistics:
         output_audio_tokens: Audio spoken.
         reconnects: New sockets after the first, renewals included.
         tools_running: Tool calls without an output.
+        interruptions: What the interruptions of the call come to.
     """
 
     responses: int = 0
@@ -122,6 +128,7 @@ class RealtimeStatistics:
     output_audio_tokens: int = 0
     reconnects: int = 0
     tools_running: int = 0
+    interruptions: InterruptionTotals = field(factory=InterruptionTotals)
 
 
 class Realtime:
@@ -130,10 +137,11 @@ class Realtime:
     Takes mono microphone audio (24 kHz; 8 kHz when the session's input is G.711) and makes the
     agent's: `AudioOut` and `AudioDone` in turns of its own, each announced by `ReplyPending`; the
     service's `SpeechStarted` and `SpeechStopped`; `Transcript`, `ToolCall`, `ToolResult`, `Usage`,
-    `Problem`, `ConnectionState`, `InterruptionReport`. Takes `TextIn`, `Say` and `ToolResult` from
-    above. On an `Interrupt` it truncates what was not heard and cancels; on a `Revoke` it takes
-    back what was said and begun because of a user turn. At the end of the call it finishes the
-    answer that is owed, then closes.
+    `Problem`, `ConnectionState`, `InterruptionReport`, at the end `InterruptionTotals`; and, when
+    the agent falls silent, what was heard of its words as a `Transcript` that is an estimate.
+    Takes `TextIn`, `Say` and `ToolResult` from above. On an `Interrupt` it truncates what was not
+    heard and cancels; on a `Revoke` it takes back what was said and begun because of a user turn.
+    At the end of the call it finishes the answer that is owed, then closes.
 
     A connection that is lost is made again: the new session has the settings, the conversation as
     the user heard it, and the microphone audio since the user's last words (30 s at most). What
@@ -190,6 +198,7 @@ class Realtime:
         self.made_rates_hz: dict[type[AudioOut], int] = {AudioOut: spoken.rate_hz}
         self._rate_hz = heard.rate_hz
         self._settings = session
+        self._report = InterruptionLog()
         self._sockets = ClientSockets(
             self._address,
             self._wire(session),
@@ -198,6 +207,7 @@ class Realtime:
             retries=Retries(retry, random.Random(seed).random),
             unix_s=unix_s,
             perform=self._performed,
+            appended=self._report.audio_sent,
             lost=self._connection_lost,
             has_effects=self._has_effects,
         )
@@ -205,7 +215,6 @@ class Realtime:
             self._protocol.say(greeting, 0)
         self._statistics = RealtimeStatistics()
         self._awaited = Awaited[Updated | Retrieved | BesideDone]()
-        self._report = InterruptionLog()
         self._emit: Emit[Made] | None = None
 
     def __repr__(self) -> str:
@@ -273,7 +282,8 @@ class Realtime:
     @on(Hold)
     def note_hold(self, frame: Hold) -> Hold:
         """The agent fell silent."""
-        self._report.held(self._protocol.newest_turn, self._now_ns())
+        if frame.audible:
+            self._report.held(self._protocol.newest_turn, self._now_ns())
         return frame
 
     @on(Release)
@@ -287,16 +297,18 @@ class Realtime:
         """Truncate what was not heard, then cancel."""
         at_ns = self._now_ns()
         self._report.cut(frame, at_ns)
-        return [frame, *self._performed(self._protocol.cut(frame, at_ns), at_ns)]
+        made = self._performed(self._protocol.cut(frame, at_ns), at_ns)
+        heard = [words for one in frame.heard for words in self._words_heard(one)]
+        return [frame, *made, *heard]
 
     @on(Heard)
     def settle(self, frame: Heard) -> list[Made | Heard]:
-        """A position that was an estimate at the cut is known now."""
+        """A position that was an estimate at the cut is known now, or the agent fell silent."""
         at_ns = self._now_ns()
         if frame.final:
             self._report.settled(frame)
         outputs = self._protocol.settle(frame, at_ns)
-        return [frame, *self._performed(outputs, at_ns)]
+        return [frame, *self._performed(outputs, at_ns), *self._words_heard(frame)]
 
     @on(Swallow)
     def swallow(self, frame: Swallow) -> list[Made]:
@@ -314,16 +326,40 @@ class Realtime:
         return self._performed(outputs, at_ns)
 
     @on(Undo)
-    def undo(self, frame: Undo) -> Undo:
+    def note_undo(self, frame: Undo) -> list[Made | Undo]:
         """What was cut goes on: the service is told as text what is heard of it from here on."""
+        at_ns = self._now_ns()
         self._protocol.undo()
-        return frame
+        self._report.undone(at_ns)
+        return [frame, *self._performed([], at_ns)]
+
+    @on(DropParked)
+    def note_drop(self, frame: DropParked) -> list[Made | DropParked]:
+        """What was cut will not go on."""
+        self._report.dropped()
+        return [frame, *self._performed([], self._now_ns())]
+
+    def _words_heard(self, heard: Heard) -> list[Made]:
+        """What of a part that was not heard to its end was heard, as text."""
+        if heard.complete or not heard.heard_samples or self._sockets.over:
+            return []
+        text = self._protocol.words_heard(heard)
+        if text is None:
+            return []
+        words = Transcript(
+            who="agent", text=text, final=True, item_id=heard.item_id or "", estimate=True
+        )
+        return [evolve(words, at_ns=self._now_ns())]
 
     # --- what the application asks for ---
 
     def statistics(self) -> RealtimeStatistics:
         """What the call has cost so far."""
-        return evolve(self._statistics, tools_running=self._protocol.tools_running)
+        return evolve(
+            self._statistics,
+            tools_running=self._protocol.tools_running,
+            interruptions=self._report.totals,
+        )
 
     async def update(self, session: SessionSettings) -> None:
         """Change the session in the middle of the call; it holds when this returns.
@@ -427,6 +463,7 @@ class Realtime:
                 await self._sockets.run(emit)
                 for report in self._report.close():
                     emit(report)
+                emit(evolve(self._report.totals, at_ns=emit.now_ns()))
                 closed = ConnectionState(state="closed", reason="the call ended")
                 emit(evolve(closed, at_ns=emit.now_ns()))
                 tasks.cancel_scope.cancel()

@@ -6,14 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from framepipe.conversation.bargein import (
-    TABLE,
-    BargeInCore,
-    Event,
-    SecondStageReady,
-    State,
-    TranscriptVerdict,
-)
+from framepipe.conversation.backchannels import Meaning
+from framepipe.conversation.bargein import BargeInCore, SecondStageReady
+from framepipe.conversation.bargein_table import TABLE, Event, State
+from framepipe.conversation.third_stage import TranscriptVerdict
 from framepipe.errors import FrameError
 from framepipe.frames import (
     ConnectionState,
@@ -54,6 +50,22 @@ def server_quiet(end_sample: int = 9_600) -> SpeechStopped:
     return SpeechStopped(source="server", end_sample=end_sample)
 
 
+def words(item_id: str = "user1") -> TranscriptVerdict:
+    return TranscriptVerdict(item_id, Meaning.WORDS)
+
+
+def backchannel(item_id: str = "user1", *, after_question: bool = False) -> TranscriptVerdict:
+    return TranscriptVerdict(item_id, Meaning.BACKCHANNEL, after_question=after_question)
+
+
+def nothing(item_id: str = "user1", *, after_question: bool = False) -> TranscriptVerdict:
+    return TranscriptVerdict(item_id, Meaning.NOTHING, after_question=after_question)
+
+
+def no_text(item_id: str = "user1") -> TranscriptVerdict:
+    return TranscriptVerdict(item_id, None)
+
+
 def speaking(*, two: bool = False, turn: int = 1) -> BargeInCore:
     core = BargeInCore(two=two)
     assert core.receive(ReplyPending(turn=turn), 0) == []
@@ -82,7 +94,7 @@ def cut(*, two: bool = False) -> BargeInCore:
 def waiting() -> BargeInCore:
     core = BargeInCore()
     core.receive(server(), 0)
-    assert core.receive(ReplyReady(turn=1), 10 * MS) == [Hold()]
+    assert core.receive(ReplyReady(turn=1), 10 * MS) == [Hold(audible=False)]
     assert core.state is State.WAIT
     return core
 
@@ -204,8 +216,8 @@ def test_words_of_the_item_that_caused_the_reply_do_not_cut_it() -> None:
     core.receive(server_quiet(), 1 * S)
     core.receive(ReplyPending(turn=1), 1 * S)
     core.receive(ReplyReady(turn=1), 2 * S)
-    assert core.receive(TranscriptVerdict("user1", has_words=True), 2 * S) == []
-    assert core.receive(TranscriptVerdict("nobody", has_words=True), 2 * S) == []
+    assert core.receive(words("user1"), 2 * S) == []
+    assert core.receive(words("nobody"), 2 * S) == []
 
 
 def test_its_own_interrupt_that_comes_by_changes_nothing() -> None:
@@ -275,7 +287,7 @@ def test_a_reply_that_waited_is_cut_when_the_user_has_finished_a_new_sentence() 
 
 def test_a_reply_after_a_cut_ends_what_was_parked_and_waits_for_the_speech() -> None:
     core = cut()
-    assert core.receive(ReplyReady(turn=2), 2 * S) == [DropParked(), Hold()]
+    assert core.receive(ReplyReady(turn=2), 2 * S) == [DropParked(), Hold(audible=False)]
     assert core.state is State.WAIT
 
 
@@ -305,7 +317,7 @@ def test_what_is_parked_is_dropped_two_seconds_after_the_speech() -> None:
 
 def test_a_backchannel_is_swallowed_and_the_reply_goes_on_as_a_new_turn() -> None:
     core = cut()
-    assert core.receive(TranscriptVerdict("user1", has_words=False), 2 * S) == [
+    assert core.receive(backchannel("user1"), 2 * S) == [
         Swallow(item_id="user1"),
         Undo(),
     ]
@@ -319,7 +331,7 @@ def test_a_backchannel_is_swallowed_and_the_reply_goes_on_as_a_new_turn() -> Non
 
 def test_an_undo_with_nothing_parked_ends_when_the_empty_turn_does() -> None:
     core = cut()
-    core.receive(TranscriptVerdict("user1", has_words=False), 2 * S)
+    core.receive(backchannel("user1"), 2 * S)
     core.receive(ReplyPending(turn=2), 2 * S)
     assert core.receive(Drained(turn=2), 2 * S) == []
     assert core.state is State.IDLE
@@ -327,7 +339,7 @@ def test_an_undo_with_nothing_parked_ends_when_the_empty_turn_does() -> None:
 
 def test_words_after_a_cut_make_it_final() -> None:
     core = cut()
-    assert core.receive(TranscriptVerdict("user1", has_words=True), 2 * S) == [DropParked()]
+    assert core.receive(words("user1"), 2 * S) == [DropParked()]
     assert core.state is State.IDLE
 
 
@@ -335,15 +347,13 @@ def test_yeah_into_a_silence_is_an_answer_and_is_not_swallowed() -> None:
     core = BargeInCore()
     core.receive(server(400, "user1"), 0)
     core.receive(server_quiet(), 1 * S)
-    assert core.receive(TranscriptVerdict("user1", has_words=False), 2 * S) == []
+    assert core.receive(backchannel("user1"), 2 * S) == []
 
 
-def test_yeah_over_the_agent_is_swallowed_even_when_the_agent_has_finished() -> None:
+def test_what_is_not_undone_in_time_is_answered_and_not_swallowed() -> None:
     core = cut()
     core.deadline_reached(10 * S)
-    assert core.receive(TranscriptVerdict("user1", has_words=False), 11 * S) == [
-        Swallow(item_id="user1")
-    ]
+    assert core.receive(backchannel(), 11 * S) == [], "else nobody would speak"
 
 
 # --- with a second stage --------------------------------------------------------------------------
@@ -372,7 +382,7 @@ def test_a_no_of_the_second_stage_resumes_and_disarms_until_it_has_been_quiet() 
     assert core.receive(no, 1 * S + 192 * MS) == [Release(), Unmute()]
     core.receive(local_quiet(), 1 * S + 300 * MS)
     assert core.receive(local(), 1 * S + 350 * MS) == []
-    assert core.unarmed_edges == 1
+    assert core.statistics().unarmed_edges == 1
     core.receive(local_quiet(), 1 * S + 400 * MS)
     assert core.receive(local(), 1 * S + 500 * MS) == [Mute(), Hold()]
 
@@ -419,11 +429,11 @@ def late_by(core: BargeInCore, ms: int, times: int) -> int:
         core.receive(local(), k * 10 * S)
         core.receive(server(), k * 10 * S + ms * MS)
         core.receive(server_quiet(), k * 10 * S + 2 * S)
-    return core.reject_ns // MS
+    return core.reject_ns(0) // MS
 
 
 def test_the_reject_deadline_follows_the_lateness_of_the_service() -> None:
-    assert BargeInCore().reject_ns == 500 * MS
+    assert BargeInCore().reject_ns(0) == 500 * MS
     assert late_by(BargeInCore(), 300, times=20) == 360
     assert late_by(BargeInCore(), 100, times=20) == 250, "not below"
     assert late_by(BargeInCore(), 1_500, times=20) == 1_000, "not above"
@@ -441,7 +451,7 @@ def test_a_verdict_about_something_else_is_not_measured() -> None:
     core = BargeInCore()
     core.receive(local(), 0)
     core.receive(server(7_777, "user1"), 60 * S)
-    assert core.reject_ns == 500 * MS
+    assert core.reject_ns(0) == 500 * MS
 
 
 def test_with_a_second_stage_the_deadline_is_fixed() -> None:

@@ -38,6 +38,8 @@ def test_a_cut_is_reported_when_its_last_figure_is_known() -> None:
     log.cancel_sent("R1", 1_130 * MS)
     assert log.finished() == []
     log.response_ended("R1", 700.0, 1_330 * MS)
+    assert log.finished() == [], "the words may undo it"
+    log.dropped()
 
     assert log.finished() == [
         InterruptionReport(

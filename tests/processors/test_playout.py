@@ -200,8 +200,10 @@ async def test_it_can_be_cancelled_anywhere() -> None:
 def test_reports_and_orders_go_on_up() -> None:
     playout = Playout()
     playout.attach(_Fake())
-    for frame in (Hold(), Release(), Played(handed_samples=0, played_samples=0, rate_hz=RATE)):
+    for frame in (Release(), Played(handed_samples=0, played_samples=0, rate_hz=RATE)):
         assert playout.follow(frame) is frame
+    hold = Hold()
+    assert list(playout.hold(hold)) == [hold]
 
 
 class _Fake:
