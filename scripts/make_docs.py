@@ -66,6 +66,13 @@ _AUDIO_INTRO = """\
 
 Samples as `bytes`: signed 16-bit little-endian, channels interleaved."""
 
+_TESTING_INTRO = """\
+# The test kit
+
+What framepipe is tested with, for your tests. The first five groups, and `memory_pair`,
+`server_in_process` and `ServerSettings` ([Realtime](realtime.md)), are imported from
+`framepipe.testing`; what needs hypothesis from its own module, with `pip install framepipe[testing]`."""
+
 _CORES_INTRO = """\
 # The decisions inside
 
@@ -99,6 +106,17 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     "audio.md": (_AUDIO_INTRO, ("framepipe.audio", "framepipe.wav")),
+    "testing.md": (
+        _TESTING_INTRO,
+        (
+            "framepipe.testing.virtual_time",
+            "framepipe.testing.script",
+            "framepipe.testing.people",
+            "framepipe.testing.service",
+            "framepipe.testing.conversation",
+            "framepipe.testing.pytest_plugin",
+        ),
+    ),
     "cores.md": (
         _CORES_INTRO,
         (
@@ -287,8 +305,8 @@ def engine_page() -> str:
 
 
 def is_own(name: str, value: object) -> bool:
-    """Whether a name of a package is public and not a module."""
-    return not name.startswith("_") and not isinstance(value, ModuleType)
+    """Whether a name of a package is public, not a module, and not called by pytest only."""
+    return not name.startswith(("_", "pytest_")) and not isinstance(value, ModuleType)
 
 
 def origin(value: object) -> str:
