@@ -1,6 +1,6 @@
 """Virtual time and seeds for pytest.
 
-One line in your ``conftest.py`` switches it on::
+One line in your ``conftest.py`` switches it on:
 
     pytest_plugins = ["framepipe.testing.pytest_plugin"]
 
