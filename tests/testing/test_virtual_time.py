@@ -28,7 +28,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 def leaf(error: BaseException) -> BaseException:
     """The one exception in groups of groups."""
     while isinstance(error, BaseExceptionGroup):
-        (error,) = error.exceptions
+        (error,) = cast("BaseExceptionGroup[BaseException]", error).exceptions
     return error
 
 
