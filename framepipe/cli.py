@@ -237,6 +237,47 @@ def call(
     typer.echo(f"{speaker}: {result.seconds:.1f} s of what was heard")
 
 
+@app.command()
+def talk(
+    openai: Annotated[
+        bool, typer.Option("--openai", help="The real service, with the key from OPENAI_API_KEY.")
+    ] = False,
+    url: Annotated[str | None, typer.Option(help="Another service of the same protocol.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model, or Azure's deployment.")] = None,
+    instructions: Annotated[str | None, typer.Option(help="What the model shall be.")] = None,
+    greeting: Annotated[str | None, typer.Option(help="What the agent says first.")] = None,
+    pipeline: Annotated[
+        str | None, typer.Option(help="module:function(mic, speaker) that makes your own pipeline.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address of the page.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.")] = 8080,
+    open_page: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the page in the browser.")
+    ] = True,
+) -> None:
+    """Talk with an agent on a page in the browser, and talk over it. Ctrl-C ends it."""
+    from framepipe.realtime.address import OPENAI_MODEL
+    from framepipe.realtime.session import SessionSettings
+    from framepipe.talk.assembly import Service
+    from framepipe.talk.run import TalkOptions, talk_on_page
+
+    service = None
+    if openai or url is not None:
+        service = Service(
+            url=url,
+            model=model or OPENAI_MODEL,
+            greeting=greeting,
+            session=SessionSettings(instructions=instructions),
+        )
+    options = TalkOptions(
+        service=service, pipeline=pipeline, host=host, port=port, open_page=open_page
+    )
+    try:
+        talk_on_page(options, lambda line: typer.echo(line))
+    except ImportError as error:
+        raise WiringError(str(error)) from error
+
+
 def _report_table(reports: tuple[InterruptionReport, ...]) -> Table:
     n_cut = sum(report.verdict == "cut" for report in reports)
     title = f"{len(reports)} times silenced: {n_cut} cut, {len(reports) - n_cut} taken back"

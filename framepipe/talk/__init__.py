@@ -1,0 +1,1 @@
+"""Talk with an agent: on a page in the browser, or in the terminal."""

@@ -1,0 +1,149 @@
+"""The pipeline of a talk, and the settings of it that may change while it runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeAlias, cast
+
+from attrs import evolve, field, frozen
+
+from framepipe import Pipeline
+from framepipe.errors import LocalProtocolError, WiringError
+from framepipe.realtime.address import OPENAI_MODEL
+from framepipe.realtime.connection import Connect, connect
+from framepipe.realtime.session import ServerVad, SessionSettings
+from framepipe_processors.bargein import BargeIn
+from framepipe_processors.local_vad import LocalVad
+from framepipe_processors.playout import Playout
+from framepipe_processors.realtime import Realtime
+
+Setting: TypeAlias = Callable[[Any], Awaitable[None]]
+"""Changes one setting in the middle of a call."""
+
+_NOTHING: Final[Mapping[str, Setting]] = {}
+
+
+@frozen(kw_only=True)
+class Service:
+    """Where the model is.
+
+    Attributes:
+        url: ``None`` is OpenAI.
+        model: Goes into the URL, unless that names one.
+        key: ``None`` takes it from the environment.
+        session: What the session shall be.
+        greeting: What the agent says first.
+        connect: Makes the connection.
+    """
+
+    url: str | None = None
+    model: str = OPENAI_MODEL
+    key: str | None = field(default=None, repr=False)
+    session: SessionSettings = SessionSettings()  # noqa: RUF009 - frozen
+    greeting: str | None = None
+    connect: Connect = connect
+
+
+@frozen(kw_only=True)
+class Assembly:
+    """A pipeline, and what the person may turn.
+
+    Attributes:
+        pipeline: Between the microphone and the loudspeaker, both included.
+        values: The settings as they are, by name.
+        settings: How each is changed.
+    """
+
+    pipeline: Pipeline
+    values: Mapping[str, Any] = field(factory=dict[str, Any])
+    settings: Mapping[str, Setting] = _NOTHING
+
+
+Assemble: TypeAlias = Callable[[object, object], Assembly]
+"""Makes an assembly around a microphone and a loudspeaker."""
+
+
+def usual(service: Service) -> Assemble:
+    """The usual chain of stages, with a service behind it."""
+
+    def assemble(mic: object, speaker: object) -> Assembly:
+        realtime = Realtime(
+            service.session,
+            url=service.url,
+            model=service.model,
+            key=service.key,
+            greeting=service.greeting,
+            connect=service.connect,
+        )
+        turns = _ServerTurns(realtime, service.session)
+        return Assembly(
+            pipeline=Pipeline(mic, LocalVad(), realtime, Playout(), BargeIn(), speaker),
+            values=turns.values,
+            settings={"threshold": turns.set_threshold, "silence_ms": turns.set_silence},
+        )
+
+    return assemble
+
+
+def from_module(name: str) -> Assemble:
+    """The pipeline of a user's own: ``module:function``, called with microphone and speaker.
+
+    Args:
+        name: Module and function; modules are looked for in the current folder, too.
+
+    Raises:
+        WiringError: There is no such function, or, from the assembly, it made no pipeline.
+    """
+    module_name, _, function_name = name.partition(":")
+    if not (module_name and function_name):
+        raise WiringError(f"{name!r} is no pipeline; write module:function")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise WiringError(f"{module_name} cannot be imported: {error}") from error
+    function: object = getattr(module, function_name, None)
+    if not callable(function):
+        raise WiringError(f"{module_name} has no function {function_name}; write module:function")
+
+    def assemble(mic: object, speaker: object) -> Assembly:
+        pipeline = cast("Callable[[object, object], object]", function)(mic, speaker)
+        if not isinstance(pipeline, Pipeline):
+            raise WiringError(f"{name}(mic, speaker) returned {pipeline!r}; it must be a Pipeline")
+        return Assembly(pipeline=pipeline)
+
+    return assemble
+
+
+class _ServerTurns:
+    """The service's turn detection, which may change in the middle of a call."""
+
+    def __init__(self, realtime: Realtime, session: SessionSettings) -> None:
+        self._realtime = realtime
+        self._session = session
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        vad = self._session.turn_detection
+        if not isinstance(vad, ServerVad):
+            return {}
+        return {"threshold": vad.threshold, "silence_ms": vad.silence_duration_ms}
+
+    async def set_threshold(self, value: Any) -> None:
+        await self._change(threshold=value)
+
+    async def set_silence(self, value: Any) -> None:
+        await self._change(silence_duration_ms=value)
+
+    async def _change(self, **changes: Any) -> None:
+        vad = self._session.turn_detection
+        if not isinstance(vad, ServerVad):
+            raise LocalProtocolError("the session has no server VAD whose settings could change")
+        session = evolve(self._session, turn_detection=evolve(vad, **changes))
+        await self._realtime.update(session)
+        self._session = session

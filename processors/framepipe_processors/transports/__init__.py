@@ -1,0 +1,1 @@
+"""Devices and networks: where audio comes from and goes to in a live call."""
