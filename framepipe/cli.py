@@ -254,8 +254,25 @@ def talk(
     open_page: Annotated[
         bool, typer.Option("--open/--no-open", help="Open the page in the browser.")
     ] = True,
+    terminal: Annotated[
+        bool, typer.Option("--terminal", help="Microphone and loudspeaker of this machine.")
+    ] = False,
+    list_devices: Annotated[
+        bool, typer.Option("--list-devices", help="List the devices for --terminal, and end.")
+    ] = False,
+    mic: Annotated[
+        str | None, typer.Option(help="With --terminal: the microphone's number or name.")
+    ] = None,
+    speaker: Annotated[
+        str | None, typer.Option(help="With --terminal: the loudspeaker's number or name.")
+    ] = None,
 ) -> None:
-    """Talk with an agent on a page in the browser, and talk over it. Ctrl-C ends it."""
+    """Talk with an agent, and talk over it: on a page, or in the terminal. Ctrl-C ends it."""
+    if list_devices:
+        from framepipe_processors.transports.sound_card import list_devices as devices
+
+        typer.echo("\n".join(devices()) or "there is no microphone and no loudspeaker")
+        return
     from framepipe.realtime.address import OPENAI_MODEL
     from framepipe.realtime.session import SessionSettings
     from framepipe.talk.assembly import Service
@@ -272,10 +289,21 @@ def talk(
     options = TalkOptions(
         service=service, pipeline=pipeline, host=host, port=port, open_page=open_page
     )
+    if terminal:
+        from framepipe.talk.terminal import talk_in_terminal
+
+        talk_in_terminal(
+            options, Console(), input_device=_device(mic), output_device=_device(speaker)
+        )
+        return
     try:
         talk_on_page(options, lambda line: typer.echo(line))
     except ImportError as error:
         raise WiringError(str(error)) from error
+
+
+def _device(named: str | None) -> int | str | None:
+    return int(named) if named is not None and named.isdecimal() else named
 
 
 def _report_table(reports: tuple[InterruptionReport, ...]) -> Table:

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from contextvars import Context, copy_context
 from functools import partial
 from types import CoroutineType
 from typing import Any, TypeAlias, cast
@@ -187,6 +188,21 @@ def _call_now(function: Callable[[], object]) -> object:
     return function()
 
 
+def _context_of_asyncio() -> Context:
+    """A context in which anyio knows its backend, though no task of asyncio runs.
+
+    Where sniffio is installed, anyio asks it, and it looks for a task or for this variable.
+    Handlers that a frame from a thread reaches must be able to ask for the time.
+    """
+    context = copy_context()
+    try:
+        from sniffio import current_async_library_cvar
+    except ImportError:
+        return context  # anyio then asks asyncio itself
+    context.run(current_async_library_cvar.set, "asyncio")
+    return context
+
+
 class _Backend:
     """What the running backend does cheaper than anyio, behind one face.
 
@@ -203,7 +219,9 @@ class _Backend:
             # anyio words a reason for each cancel with the repr of the current task, which costs
             # more than the cancelling; in a callback there is no current task.
             self.call_soon = cast("CallSoon", native.call_soon)
-            self.call_soon_from_threads = cast("CallSoon", native.call_soon_threadsafe)
+            self.call_soon_from_threads = cast(
+                "CallSoon", partial(native.call_soon_threadsafe, context=_context_of_asyncio())
+            )
         else:
             self.signal = anyio.Event
             self.call_soon = _call_now

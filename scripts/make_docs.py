@@ -61,6 +61,12 @@ _REALTIME_INTRO = """\
 What a session is asked to be, the embedded server and its minds, and the way to the socket. The
 wire as the client relies on it: [The service](../explanation/the-service.md)."""
 
+_TRANSPORTS_INTRO = """\
+# Live audio
+
+A browser page or a sound card as the first and the last stage of a pipeline, and the server of the
+page ([Talk with an agent](../how-to/talk.md))."""
+
 _AUDIO_INTRO = """\
 # Audio and recordings
 
@@ -105,6 +111,15 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
             "framepipe.realtime.connection",
         ),
     ),
+    "transports.md": (
+        _TRANSPORTS_INTRO,
+        (
+            "framepipe_processors.transports.browser",
+            "framepipe_processors.transports.sound_card",
+            "framepipe.talk.app",
+            "framepipe.talk.assembly",
+        ),
+    ),
     "audio.md": (_AUDIO_INTRO, ("framepipe.audio", "framepipe.wav")),
     "testing.md": (
         _TESTING_INTRO,
@@ -134,6 +149,7 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
             "framepipe.conversation.playback_tap",
             "framepipe.conversation.mic_gate",
             "framepipe.detectors.level_gate",
+            "framepipe.conversation.remote_speaker",
         ),
     ),
 }

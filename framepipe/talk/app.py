@@ -13,6 +13,7 @@ import re
 import secrets
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.resources import files
 from typing import Any, Final
 
@@ -180,7 +181,7 @@ class _Page:
         try:
             hello = await self._hello(ws)
             call = self._call_of(hello)
-        except _Refused as refused:
+        except _RefusedError as refused:
             await ws.close(refused.code, refused.why)
             return
         try:
@@ -188,10 +189,8 @@ class _Page:
             code, why = 1000, call.reason or "The call has ended."
         except RemoteProtocolError as error:
             code, why = BROKE_RULES, str(error)
-        try:
+        with suppress(RuntimeError, WebSocketDisconnect):  # it had gone by itself
             await ws.close(code, why.encode()[:120].decode(errors="ignore"))
-        except (RuntimeError, WebSocketDisconnect):
-            pass  # it had gone by itself
 
     async def _hello(self, ws: WebSocket) -> _Hello:
         text = ""
@@ -199,15 +198,17 @@ class _Page:
             try:
                 text = await ws.receive_text()
             except (WebSocketDisconnect, KeyError) as error:
-                raise _Refused(BROKE_RULES, "the page did not say hello") from error
+                raise _RefusedError(BROKE_RULES, "the page did not say hello") from error
         try:
             hello = msgspec.json.decode(text, type=_Hello)
         except msgspec.DecodeError as error:
-            raise _Refused(BROKE_RULES, "the page did not say hello") from error
+            raise _RefusedError(BROKE_RULES, "the page did not say hello") from error
         if not hmac.compare_digest(hello.token.encode(), self._settings.token.encode()):
-            raise _Refused(WRONG_TOKEN, "Wrong token: open the address that framepipe printed.")
+            raise _RefusedError(
+                WRONG_TOKEN, "Wrong token: open the address that framepipe printed."
+            )
         if not _SESSION.fullmatch(hello.session):
-            raise _Refused(BROKE_RULES, "the page's session has no proper name")
+            raise _RefusedError(BROKE_RULES, "the page's session has no proper name")
         return hello
 
     def _call_of(self, hello: _Hello) -> PageCall:
@@ -215,13 +216,13 @@ class _Page:
         if call is not None:
             return call
         if hello.had_seq:
-            raise _Refused(1000, "The call has ended.")
+            raise _RefusedError(1000, "The call has ended.")
         if len(self._calls) >= MAX_CALLS:
-            raise _Refused(TOO_MANY, f"{MAX_CALLS} pages talk already; close one of them.")
+            raise _RefusedError(TOO_MANY, f"{MAX_CALLS} pages talk already; close one of them.")
         try:
             call = PageCall(self._settings.assemble)
         except FramepipeError as error:
-            raise _Refused(BROKE_RULES, str(error)) from error
+            raise _RefusedError(BROKE_RULES, str(error)) from error
         self._calls[hello.session] = call
         self._tasks.start_soon(self._hold, hello.session, call)
         return call
@@ -233,7 +234,7 @@ class _Page:
             del self._calls[session]
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """A socket that is turned away."""
 
     def __init__(self, code: int, why: str) -> None:

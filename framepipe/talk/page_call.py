@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -118,5 +118,5 @@ class PageCall:
 
 def _in_words(error: BaseException) -> str:
     cause = error.__cause__ if isinstance(error, ProcessorError) else None
-    told = cast("BaseException", cause or error)
+    told = cause or error
     return " ".join(str(told).split()) or type(told).__name__

@@ -31,7 +31,7 @@ from framepipe.frames import (
     Undo,
     Unmute,
 )
-from framepipe.realtime.conversation_record import ConversationRecord
+from framepipe.realtime.conversation_record import ConversationRecord, Entry
 
 News: TypeAlias = Mapping[str, Any]
 """One thing to show; ``type`` says what it is."""
@@ -66,8 +66,7 @@ class PageNews:
             case Transcript():
                 return self._transcript(frame)
             case AudioOut(item_id=str(item)):
-                received = frame.start_sample + frame.n_samples
-                self._record.agent_audio(item, frame.content_index, received, frame.rate_hz)
+                self._received(frame, item)
             case AudioDone(item_id=str(item)):
                 self._record.agent_done(item)
             case Heard():
@@ -102,6 +101,17 @@ class PageNews:
                 pass
         return []
 
+    def _received(self, frame: AudioOut, item: str) -> None:
+        """Audio comes by twice: from the service, and later, in pieces, on its way to the ear."""
+        received = frame.start_sample + frame.n_samples
+        entry = self._entry(item)
+        known = 0 if entry is None else entry.received.get(frame.content_index, 0)
+        if received > known:
+            self._record.agent_audio(item, frame.content_index, received, frame.rate_hz)
+
+    def _entry(self, item: str) -> Entry | None:
+        return next((e for e in self._record.entries if e.item_id == item), None)
+
     def _transcript(self, frame: Transcript) -> list[News]:
         if frame.who == "agent":
             self._record.agent_words(frame.item_id, frame.text, whole=frame.final)
@@ -119,7 +129,7 @@ class PageNews:
         if heard.complete or heard.item_id is None:
             return []
         self._record.heard(heard)
-        entry = next((e for e in self._record.entries if e.item_id == heard.item_id), None)
+        entry = self._entry(heard.item_id)
         if entry is None or not entry.words:
             return []
         text = self._record.heard_text(entry)

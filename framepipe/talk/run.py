@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 import anyio
 from attrs import evolve, frozen
 
-from framepipe.errors import only_error
 from framepipe.realtime.mind import Mind, Talk
 from framepipe.realtime.server import ServerSettings, server_in_process
 from framepipe.talk.assembly import Assemble, Service, from_module, usual
@@ -78,9 +77,6 @@ async def _serve(options: TalkOptions, tell: Callable[[str], None]) -> None:
         if options.open_page:
             webbrowser.open(address)
 
-    try:
-        async with assembling(options) as assemble:
-            settings = TalkSettings(assemble=assemble, host=options.host, port=options.port)
-            await serve_page(settings, ready)
-    except ExceptionGroup as group:
-        raise only_error(group) from None
+    async with assembling(options) as assemble:
+        settings = TalkSettings(assemble=assemble, host=options.host, port=options.port)
+        await serve_page(settings, ready)

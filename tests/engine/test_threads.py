@@ -7,7 +7,17 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from framepipe import AudioIn, Emit, EmitError, End, Frame, MailboxFull, Pipeline, ProcessorError
+from framepipe import (
+    AudioIn,
+    Emit,
+    EmitError,
+    End,
+    Frame,
+    MailboxFull,
+    Pipeline,
+    ProcessorError,
+    on,
+)
 from framepipe.processor import MAILBOX_CAPACITY
 from tests.engine.kit import Note, Piece, Sink, Slow, dropped, notes
 
@@ -48,6 +58,33 @@ async def test_frames_from_threads_arrive_once_in_order_per_thread() -> None:
         mine = [n for n in numbers if n // 1_000 == thread]
         assert mine == [1_000 * thread + n for n in range(100)]
     assert sink.got[-1] == End()
+
+
+class Clockwatcher:
+    """Asks for the time, and makes an event, for each frame."""
+
+    def __init__(self) -> None:
+        self.times: list[int] = []
+
+    def attach(self, emit: Emit[Frame]) -> None:
+        self._emit = emit
+
+    @on(Note)
+    def ask(self, frame: Note) -> Note:
+        anyio.Event().set()
+        self.times.append(self._emit.now_ns())
+        return frame
+
+
+async def test_a_handler_that_a_frame_from_a_thread_reaches_can_ask_for_the_time() -> None:
+    def callback(emit: Emit[Frame]) -> None:
+        for n in range(3):
+            emit.from_thread(Note(n=n))
+
+    watcher = Clockwatcher()
+    await Pipeline(Device(callback), watcher, Sink()).run()
+    assert len(watcher.times) == 3
+    assert all(at_ns > 0 for at_ns in watcher.times)
 
 
 class Blocked:

@@ -3,10 +3,10 @@ sides. It takes ten seconds, because the browser's audio does."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import wave
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,17 @@ from framepipe.talk.assembly import Assembly, Service, usual
 RATE_HZ = 24_000
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --use-fake-device-for-media-stream "
-    "--use-fake-ui-for-media-stream --autoplay-policy=no-user-gesture-required"
-).split()
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+)
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="needs chromium (Debian's package); CI installs it"
@@ -126,8 +133,8 @@ async def one_call(folder: Path) -> Seen:
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    yield anyio.run(one_call, tmp_path_factory.mktemp("call"))
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    return anyio.run(one_call, tmp_path_factory.mktemp("call"))
 
 
 def test_the_microphone_arrives_as_it_was_recorded(seen: Seen) -> None:
@@ -139,7 +146,7 @@ def test_the_microphone_arrives_as_it_was_recorded(seen: Seen) -> None:
     aligned = got[at : at + len(sent)]
     assert np.corrcoef(aligned, sent)[0, 1] >= 0.95
     positions = [(frame.start_sample, frame.n_samples) for frame in seen.mic]
-    assert all(a + n == b for (a, n), (b, _) in zip(positions, positions[1:], strict=False))
+    assert all(a + n == b for (a, n), (b, _) in itertools.pairwise(positions))
 
 
 def test_the_agent_is_heard_in_the_page(seen: Seen) -> None:
@@ -187,5 +194,3 @@ def test_a_barge_in_cuts_the_page_and_the_server_where_the_sound_ended(seen: See
 
 def test_the_page_has_no_errors(seen: Seen) -> None:
     assert seen.errors == []
-
-

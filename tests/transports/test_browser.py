@@ -38,8 +38,10 @@ class Socket:
         self._changed.set()
 
     async def send(self, message: Wire) -> None:
-        is_text = isinstance(message, str)
-        self.sent.append(json.loads(message) if is_text else struct.unpack("<III", message[:12]))
+        if isinstance(message, str):
+            self.sent.append(json.loads(message))
+        else:
+            self.sent.append(struct.unpack("<III", message[:12]))
 
     async def receive(self) -> Wire:
         while not self._said:
@@ -268,6 +270,9 @@ def test_a_page_that_sends_more_than_anybody_can_say_is_stopped() -> None:
 def test_what_the_person_asks_for_is_told() -> None:
     asked: list[tuple[str, Any]] = []
 
+    def note(what: str, value: Any) -> None:
+        asked.append((what, value))
+
     async def script(browser: Browser, _: Middle, __: Pipeline) -> None:
         socket = Socket()
         socket.say({"type": "ask", "what": "stop"})
@@ -275,7 +280,7 @@ def test_what_the_person_asks_for_is_told() -> None:
         socket.say({"type": "bye"})
         await browser.serve(socket)
 
-    play(script, on_ask=lambda what, value: asked.append((what, value)))
+    play(script, on_ask=note)
     assert asked == [("stop", None), ("setting", {"name": "x", "value": 1})]
 
 
@@ -296,5 +301,3 @@ def test_a_duck_and_an_unmute_are_orders_too() -> None:
             socket.lose()
 
     play(script)
-
-

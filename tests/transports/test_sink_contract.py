@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -184,9 +184,7 @@ class Page:
 
     def _report(self) -> Any:
         said = self.node.ask("report")
-        report = Report(
-            played=said["played"], order=said["order"], mute_point=said["mute_point"]
-        )
+        report = Report(played=said["played"], order=said["order"], mute_point=said["mute_point"])
         return self.core.reported(report, 1)
 
 
@@ -203,7 +201,12 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 def new(kind: str, node: Node) -> Speaker:
-    return {"file": File, "card": Card}[kind]() if kind != "page" else Page(node)
+    makers: dict[str, Callable[[], Speaker]] = {
+        "file": File,
+        "card": Card,
+        "page": lambda: Page(node),
+    }
+    return makers[kind]()
 
 
 def value(line: int) -> int:

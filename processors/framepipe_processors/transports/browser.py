@@ -189,13 +189,13 @@ class Browser:
         else:
             if not budget.allows(len(pcm) // 2, self.mic.now_ns()):
                 self._refuse(
-                    f"microphone audio at more than twice the speed of speech for {MAX_BACKLOG_S:g} s"
+                    f"microphone audio at over twice the speed of speech for {MAX_BACKLOG_S:g} s"
                 )
             self.mic.hear(start_sample, pcm)
 
     def _read(self, text: str) -> None:
         try:
-            message = _FROM_PAGE.decode(text)
+            message: _Said | _Bye | _Asked = _FROM_PAGE.decode(text)
         except msgspec.DecodeError as error:
             self._refuse(f"a message that is none: {error}")
         else:
@@ -204,8 +204,8 @@ class Browser:
                     self.speaker.reported(message.seq, _report(message))
                 case _Bye():
                     self.hang_up()
-                case _Asked():
-                    self._on_ask(message.what, message.value)
+                case _Asked(what=what, value=value):
+                    self._on_ask(what, value)
 
     def _refuse(self, why: str) -> None:
         self.hang_up()
@@ -356,4 +356,3 @@ def _report(said: _Said) -> Report:
         mute_point=said.mute_point,
         level_dbfs=-math.inf if level is None else min(level, 0.0),
     )
-

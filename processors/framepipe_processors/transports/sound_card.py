@@ -12,8 +12,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any, Final, Protocol, TypeAlias, cast
+from contextlib import AbstractContextManager, suppress
+from importlib import import_module
+from typing import Any, Final, Protocol, Self, TypeAlias, cast
 
 import anyio
 from anyio import from_thread
@@ -111,7 +112,7 @@ class _SoundDeviceStream:
     def output_latency_s(self) -> float:
         return float(self._stream.latency[1])
 
-    def __enter__(self) -> _SoundDeviceStream:
+    def __enter__(self) -> Self:
         try:
             self._stream.start()
         except Exception as error:
@@ -130,7 +131,7 @@ def library() -> Any:
         TransportError: It is not installed, or has no PortAudio; the message says what to do.
     """
     try:
-        import sounddevice
+        return import_module("sounddevice")
     except ImportError as error:
         raise TransportError(
             "the sound card needs sounddevice: install framepipe[audio]"
@@ -139,7 +140,6 @@ def library() -> Any:
         raise TransportError(
             f"{_one_line(error)}; sounddevice needs the PortAudio library (Debian: libportaudio2)"
         ) from error
-    return sounddevice
 
 
 def list_devices() -> list[str]:
@@ -178,9 +178,7 @@ class SoundCard:
         output_device: int | str | None = None,
         opener: OpenStream | None = None,
     ) -> None:
-        def usual(
-            callback: Callback, gone: Callable[[], None]
-        ) -> AbstractContextManager[Stream]:
+        def usual(callback: Callback, gone: Callable[[], None]) -> AbstractContextManager[Stream]:
             return open_stream(
                 callback, gone, input_device=input_device, output_device=output_device
             )
@@ -244,7 +242,7 @@ class SoundCardMic:
         self._n_faults += 1
         if self._n_faults & (self._n_faults - 1):  # 1, 2, 4, 8, …
             return
-        try:
+        with suppress(MailboxFull):  # the next one says how many there were
             emit.from_thread(
                 Problem(
                     where="SoundCard",
@@ -253,8 +251,6 @@ class SoundCardMic:
                     f"blocks of {BLOCK_MS} ms",
                 )
             )
-        except MailboxFull:
-            pass  # the next one says how many there were
 
 
 class SoundCardSpeaker:
@@ -301,10 +297,8 @@ class SoundCardSpeaker:
             report = self._core.report(boundary_ns)
             self._n_blocks += 1
         if report is not None and self._emit is not None:
-            try:
+            with suppress(EmitError):  # the pipeline is over, or has so many reports already
                 self._emit.from_thread(evolve(report, at_ns=at_ns))
-            except EmitError:
-                pass  # the pipeline is over, or has so many reports already
         return blocks[-1].pcm if blocks else self._silence
 
     @on(AudioOut)

@@ -1,0 +1,132 @@
+"""Assembling the pipeline of a talk, and what the terminal shows of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from framepipe import Emit
+from framepipe.audio import silence
+from framepipe.errors import LocalProtocolError, WiringError
+from framepipe.frames import AudioIn, Interrupt, Mute, Played, Problem, Transcript
+from framepipe.realtime.server import ServerSettings, server_in_process
+from framepipe.realtime.session import SemanticVad, SessionSettings
+from framepipe.talk.assembly import Service, from_module, usual
+from framepipe.talk.page_news import PageNews
+from framepipe.talk.terminal import TerminalScreen
+from framepipe.testing._virtual import run_virtual
+from framepipe_processors import WavSink
+
+OWN = """
+from framepipe import Pipeline
+from framepipe_processors import LocalVad
+
+def make(mic, speaker):
+    return Pipeline(mic, LocalVad(), speaker)
+
+def wrong(mic, speaker):
+    return 7
+
+number = 3
+"""
+
+
+class Mic:
+    """A second of silence."""
+
+    async def run(self, emit: Emit[AudioIn]) -> None:
+        for block in range(100):
+            while not await emit.until(emit.now_ns() + 10_000_000):
+                pass
+            emit(AudioIn(pcm=silence(240), rate_hz=24_000, start_sample=240 * block))
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_agent_of_the_test.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+def test_a_users_own_pipeline_is_found_and_made(own: None) -> None:
+    assembly = from_module("my_agent_of_the_test:make")(Mic(), WavSink())
+    assert str(assembly.pipeline) == "Mic ─▶ LocalVad ─▶ WavSink"
+    assert assembly.settings == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("nothing", "write module:function"),
+        ("no_such_module_here:make", "cannot be imported"),
+        ("my_agent_of_the_test:number", "has no function number"),
+        ("my_agent_of_the_test:absent", "has no function absent"),
+    ],
+)
+def test_a_pipeline_that_is_none_is_one_line(own: None, name: str, why: str) -> None:
+    with pytest.raises(WiringError, match=why):
+        from_module(name)
+
+
+def test_a_function_that_makes_no_pipeline_is_named(own: None) -> None:
+    with pytest.raises(WiringError, match="it must be a Pipeline"):
+        from_module("my_agent_of_the_test:wrong")(Mic(), WavSink())
+
+
+def test_the_services_turn_detection_changes_in_the_middle_of_a_call() -> None:
+    async def call() -> tuple[Any, Any]:
+        async with server_in_process(ServerSettings()) as server:
+            service = Service(url="ws://127.0.0.1/v1/realtime", connect=server.connect)
+            assembly = usual(service)(Mic(), WavSink())
+            async with assembly.pipeline:
+                await assembly.settings["threshold"](0.7)
+                await assembly.settings["silence_ms"](800)
+                with pytest.raises(LocalProtocolError, match="threshold is 7"):
+                    await assembly.settings["threshold"](7)
+            return assembly.values, server.sessions[-1].session
+
+    values, session = run_virtual(call)
+    assert values == {"threshold": 0.5, "silence_ms": 500}
+    detection = session.audio.input.turn_detection
+    assert (detection.threshold, detection.silence_duration_ms) == (0.7, 800)
+
+
+def test_a_session_without_server_vad_has_nothing_to_set() -> None:
+    session = SessionSettings(turn_detection=SemanticVad())
+    assembly = usual(Service(url="ws://127.0.0.1/x", session=session))(Mic(), WavSink())
+    assert assembly.values == {}
+    with pytest.raises(LocalProtocolError, match="no server VAD"):
+        run_virtual(assembly.settings["threshold"], 0.5)
+
+
+def test_the_terminal_shows_words_levels_and_verdicts() -> None:
+    async def call() -> tuple[list[str], str]:
+        lines: list[str] = []
+        screen = TerminalScreen(PageNews(0), lines.append)
+
+        def seen(frame: Any, stage: str = "Realtime") -> None:
+            screen.observe("emitted", stage, frame)
+
+        seen(AudioIn(pcm=b"\x00\x40" * 240, rate_hz=24_000), "SoundCardMic")
+        seen(Played(handed_samples=9, played_samples=9, rate_hz=24_000, level_dbfs=-30.0))
+        seen(Transcript(who="agent", text="Good ", final=False, item_id="a"))
+        seen(Transcript(who="agent", text="Good day", final=True, item_id="a"))
+        seen(Transcript(who="user", text="", final=True, item_id="u"))
+        seen(Problem(where="Realtime", code="x", message="slow"))
+        seen(Mute())
+        console = Console(width=100)
+        with console.capture() as captured:
+            console.print(screen.status())
+        screen.observe("cut", "BargeIn", Interrupt(turn=1))
+        return lines, captured.get()
+
+    lines, status = run_virtual(call)
+    assert lines == ["agent: Good day", "you: (no words)", "problem: Realtime: slow"]
+    mic, agent = status.splitlines()
+    assert mic.count("█") == 22
+    assert agent.count("█") == 12
+    assert "muted: was that you?" in agent
