@@ -27,8 +27,7 @@ IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 
 SAID = ("Which trains go to Oslo tomorrow?", "Wait, I meant Bergen.")
 ANSWERS = (
-    "There are three trains to Oslo tomorrow: the first at seven in the morning, with a quiet "
-    + "carriage, the second at noon, and the last one at six in the evening.",
+    "To Oslo there are three: at seven in the morning, at noon, and at six in the evening.",
     "To Bergen there are two: one at eight, and one at half past three. Shall I book a seat?",
 )
 
