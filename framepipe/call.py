@@ -32,7 +32,7 @@ from framepipe import (
 )
 from framepipe.audio import silence
 from framepipe.clock import now_ns
-from framepipe.errors import FrameError, only_error
+from framepipe.errors import FrameError, TransportBroken, only_error
 from framepipe.frames import NS_PER_S
 from framepipe.realtime.address import OPENAI_MODEL
 from framepipe.realtime.connection import Connect, connect
@@ -40,6 +40,7 @@ from framepipe.realtime.session import SessionSettings
 from framepipe.recorder.trace import Trace
 from framepipe_processors.bargein import BargeIn
 from framepipe_processors.local_vad import LocalVad
+from framepipe_processors.mic_gate import MicGate
 from framepipe_processors.playout import Playout
 from framepipe_processors.realtime import Realtime
 from framepipe_processors.wav_sink import WavSink
@@ -68,6 +69,8 @@ class CallSettings:
         key: ``None`` takes it from the environment.
         greeting: What the agent says first.
         session: What the session shall be.
+        gate: The recording holds the agent's own voice, as a loudspeaker makes it: a `MicGate`
+            keeps that from the service, so the recording is not sent as it is.
         connect: Makes the connection.
 
     Raises:
@@ -84,6 +87,7 @@ class CallSettings:
     key: str | None = field(default=None, repr=False)
     greeting: str | None = None
     session: SessionSettings = SessionSettings()  # noqa: RUF009 - frozen
+    gate: bool = False
     connect: Connect = connect
 
     def __attrs_post_init__(self) -> None:
@@ -169,6 +173,7 @@ class _Watcher:
     began_ns: int = field(factory=now_ns)
     reports: list[InterruptionReport] = field(factory=list[InterruptionReport])
     problems: list[Problem] = field(factory=list[Problem])
+    was_open: bool = False
 
     def __call__(self, what: str, stage: str, frame: Frame) -> None:
         if what == "cut" and isinstance(frame, Interrupt):
@@ -179,6 +184,7 @@ class _Watcher:
             if frame.final and not frame.estimate:
                 self._say(f"{frame.who}: {frame.text}")
         elif isinstance(frame, ConnectionState):
+            self.was_open = self.was_open or frame.state == "open"
             self._say(": ".join(filter(None, (frame.state, frame.reason))))
         elif isinstance(frame, Problem):
             self.problems.append(frame)
@@ -201,6 +207,7 @@ def run_call(settings: CallSettings, tell: Callable[[str], None] = lambda _: Non
         FrameError: The recording cannot be used, or the speaker file cannot be written.
         TraceError: The trace cannot be written.
         ProcessorError: The call failed.
+        TransportBroken: It was over before a session was open.
     """
     return anyio.run(hold_call, settings, tell)
 
@@ -213,9 +220,11 @@ async def hold_call(
     Cancellation leaves both files complete up to that moment.
     """
     mic = CallMic(settings.mic, settings.until_silent_s, is_endless=settings.seconds is not None)
+    gate = (MicGate(),) if settings.gate else ()
     pipeline = Pipeline(
         mic,
         LocalVad(),
+        *gate,
         Realtime(
             settings.session,
             url=settings.url,
@@ -243,6 +252,11 @@ async def hold_call(
     except ExceptionGroup as group:
         raise only_error(group) from None
     seconds = (now_ns() - watcher.began_ns) / NS_PER_S
+    if not (watcher.was_open or stop.signalled):
+        raise TransportBroken(
+            f"no session was open when the call was over after {seconds:.1f} s: the "
+            "service is not there, or it is slow; give the call more seconds"
+        )
     return CallResult(tuple(watcher.reports), tuple(watcher.problems), stop.signalled, seconds)
 
 

@@ -214,11 +214,18 @@ def call(
     model: Annotated[str | None, typer.Option(help="The model, or Azure's deployment.")] = None,
     instructions: Annotated[str | None, typer.Option(help="What the model shall be.")] = None,
     greeting: Annotated[str | None, typer.Option(help="What the agent says first.")] = None,
+    transcribe: Annotated[
+        bool, typer.Option("--transcribe", help="The user's words as text, too.")
+    ] = False,
+    gate: Annotated[
+        bool,
+        typer.Option("--gate", help="The recording holds the agent's voice: keep it back."),
+    ] = False,
 ) -> None:
     """A whole call from files, at the speed of speech. Ctrl-C ends it with everything written."""
     from framepipe.call import CallSettings, run_call
     from framepipe.realtime.address import OPENAI_MODEL
-    from framepipe.realtime.session import SessionSettings
+    from framepipe.realtime.session import SessionSettings, Transcription
 
     settings = CallSettings(
         mic=mic,
@@ -229,7 +236,10 @@ def call(
         trace=trace,
         model=model or OPENAI_MODEL,
         greeting=greeting,
-        session=SessionSettings(instructions=instructions),
+        session=SessionSettings(
+            instructions=instructions, transcription=Transcription() if transcribe else None
+        ),
+        gate=gate,
     )
     result = run_call(settings, lambda line: typer.echo(line))
     if result.reports:

@@ -336,6 +336,7 @@ def check(graph: Graph, accepts: Iterable[type[Frame]] = ()) -> None:
         _check_producers(node, graph, makes, tuple(accepts))
     _check_sinks(graph, makes)
     _check_rates(graph, makes)
+    _check_transcripts(graph)
 
 
 def _check_colours(node: Node) -> None:
@@ -426,6 +427,22 @@ def _check_rates(graph: Graph, makes: Mapping[Node, frozenset[type[Frame]] | Non
                         f"{source.name} makes {frame_type.__name__} at {rate_hz} Hz and "
                         f"{node.name} takes {allowed} Hz: put Resample({wanted[0]}) between them"
                     )
+
+
+def _check_transcripts(graph: Graph) -> None:
+    # Whether the user's words come as text is a setting, so a frame's type does not tell.
+    makers = [node for node in graph.nodes if hasattr(node.stage, "makes_transcripts")]
+    for node in graph.nodes:
+        needs = getattr(node.stage, "needs_transcripts", False)
+        if needs and makers and not any(_makes_transcripts(maker) for maker in makers):
+            raise WiringError(
+                f"{node.name} needs the user's words as text, and {makers[0].name} is not asked "
+                "for them: say SessionSettings(transcription=Transcription())"
+            )
+
+
+def _makes_transcripts(node: Node) -> bool:
+    return bool(getattr(node.stage, "makes_transcripts", False))
 
 
 def _rates(node: Node, attribute: str) -> dict[type[Frame], tuple[int, ...]]:

@@ -20,7 +20,7 @@ from framepipe.audio import silence
 from framepipe.call import CallResult, CallSettings, hold_call
 from framepipe.demo import USER_WAV
 from framepipe.errors import FrameError, FramepipeError, only_error
-from framepipe.realtime.connection import Connection, connect
+from framepipe.realtime.connection import Connect, Connection, connect, memory_pair
 from framepipe.realtime.events import InputAudioBufferAppend, decode_audio, decode_client
 from framepipe.realtime.mind import Talk
 from framepipe.realtime.server import (
@@ -194,3 +194,44 @@ def test_a_call_that_is_stopped_by_a_signal_has_written_everything(tmp_path: Pat
 
 def test_the_socket_of_the_command_is_the_real_one() -> None:
     assert CallSettings(mic=Path("a"), speaker=Path("b")).connect is connect
+
+
+@asynccontextmanager
+async def never_opens(url: str, headers: Mapping[str, str]) -> AsyncGenerator[Connection, None]:
+    await anyio.sleep_forever()
+    yield memory_pair()[0]
+
+
+@asynccontextmanager
+async def never_greets(url: str, headers: Mapping[str, str]) -> AsyncGenerator[Connection, None]:
+    ours, _theirs = memory_pair()
+    yield ours
+
+
+@pytest.mark.parametrize(
+    ("service", "seconds"), [(never_opens, 3.0), (never_greets, 3.0), (never_greets, None)]
+)
+def test_a_service_that_hangs_ends_the_call_by_itself_with_one_line(
+    tmp_path: Path, service: Connect, seconds: float | None
+) -> None:
+    settings = CallSettings(
+        mic=question(tmp_path / "in.wav"),
+        speaker=tmp_path / "out.wav",
+        connect=service,
+        key="k",
+        seconds=seconds,
+    )
+    with pytest.raises(FramepipeError, match=r"no session was open|said nothing for 10 s") as error:
+        run_virtual(hold_call, settings)
+    assert "\n" not in str(error.value)
+
+
+def test_beside_a_loudspeaker_the_service_hears_the_user_all_the_same(tmp_path: Path) -> None:
+    speaker = tmp_path / "out.wav"
+    settings = CallSettings(mic=question(tmp_path / "in.wav"), speaker=speaker, gate=True)
+
+    result, server = run_virtual(in_process, settings)
+
+    assert not result.problems
+    assert voice_s(speaker) == pytest.approx(2.0, abs=0.2)
+    assert len(server.sessions) == 1

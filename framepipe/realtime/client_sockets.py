@@ -58,6 +58,9 @@ RENEW_EARLY_S: Final = 120
 RENEW_AT_LAST_S: Final = 10
 """How long before its end it is renewed even if somebody speaks."""
 
+NO_UNDO: Final = "transcription is off, so a cut that was none cannot be undone"
+"""Said when a session opens: the verdict between a word and an "mm-hm" needs the text."""
+
 Perform: TypeAlias = Callable[[list[Output], int], Iterable[Frame]]
 """Does what the protocol says, at a time; gives back what is to be emitted, in order."""
 
@@ -207,7 +210,12 @@ class ClientSockets:
                 self._retries.opened(emit.now_ns())
                 tasks.start_soon(self._renew_in_time, emit, name="Realtime renewal")
                 told = self.protocol.transcribes
-                emit(ConnectionState(state="open", transcripts=told, at_ns=emit.now_ns()))
+                reason = "" if told else NO_UNDO
+                emit(
+                    ConnectionState(
+                        state="open", reason=reason, transcripts=told, at_ns=emit.now_ns()
+                    )
+                )
                 await self._finished(emit)
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:

@@ -130,14 +130,21 @@ class Transcription:
         model: The transcription model.
         language: ISO 639-1, as in "en"; ``None`` lets the model guess.
         prompt: Words to expect.
+        languages: Several languages, for the models that take them.
+        keywords: Names to expect, for the models that take them.
+        delay: How long the model may wait for certainty, in the wire's words; ``None`` is the
+            model's choice.
 
     Raises:
-        LocalProtocolError: ``model`` is empty.
+        LocalProtocolError: ``model`` is empty, or a field is of another type.
     """
 
     model: str = field(default="gpt-realtime-whisper", validator=_a(str))
     language: str | None = field(default=None, validator=_a(str, type(None)))
     prompt: str | None = field(default=None, validator=_a(str, type(None)))
+    languages: tuple[str, ...] = field(default=(), validator=_a(tuple))
+    keywords: tuple[str, ...] = field(default=(), validator=_a(tuple))
+    delay: str | None = field(default=None, validator=_a(str, type(None)))
 
     def __attrs_post_init__(self) -> None:
         if not self.model:
@@ -159,6 +166,7 @@ class SessionSettings:
         output_format: Coding of the voice.
         turn_detection: Who ends user turns.
         noise_reduction: "near_field" for a headset, "far_field" for a room, ``None`` is off.
+        noise_reduction_strength: 0 to 1; ``None`` is the service's own (1).
         transcription: The user's words as text; ``None`` is off.
         voice: Its name; ``None`` is the service's choice. Fixed once the agent has spoken.
         speed: 0.25 to 1.5 times the voice's own.
@@ -189,6 +197,7 @@ class SessionSettings:
     noise_reduction: Literal["near_field", "far_field"] | None = field(
         default=None, validator=_one_of(None, "near_field", "far_field")
     )
+    noise_reduction_strength: float | None = field(default=None, validator=_within(0, 1))
     transcription: Transcription | None = field(
         default=None, validator=_a(Transcription, type(None))
     )
@@ -243,7 +252,10 @@ class SessionSettings:
                     format=_format(self.input_format),
                     transcription=_transcription(self.transcription),
                     noise_reduction=(
-                        events.NoiseReduction(type=self.noise_reduction)
+                        events.NoiseReduction(
+                            type=self.noise_reduction,
+                            strength=_unless_none(self.noise_reduction_strength),
+                        )
                         if self.noise_reduction
                         else None
                     ),
@@ -275,6 +287,9 @@ def _transcription(wanted: Transcription | None) -> events.Transcription | None:
         model=wanted.model,
         language=_unless_none(wanted.language),
         prompt=_unless_none(wanted.prompt),
+        languages=list(wanted.languages) or UNSET,
+        keywords=list(wanted.keywords) or UNSET,
+        delay=_unless_none(wanted.delay),
     )
 
 

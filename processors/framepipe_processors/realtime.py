@@ -220,6 +220,11 @@ class Realtime:
     def __repr__(self) -> str:
         return f"Realtime(url={hidden(self._address.url)!r}, owner={self._owner!r})"
 
+    @property
+    def makes_transcripts(self) -> bool:
+        """Whether the user's words come as text; a stage with ``needs_transcripts`` wants it."""
+        return self._settings.transcription is not None
+
     def attach(self, emit: Emit[Made]) -> None:
         """Keep what the engine lends."""
         self._emit = emit

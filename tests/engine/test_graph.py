@@ -440,3 +440,28 @@ def test_frames_that_go_down_only_meet_greater_numbers() -> None:
     check(graph)
     for node in graph.nodes:
         assert all(t.index > node.index for t, _ in node.down if t is not graph.tail)
+
+
+class Model:
+    def __init__(self, *, transcribes: bool) -> None:
+        self.makes_transcripts = transcribes
+
+    @on(AudioIn)
+    def answer(self, frame: AudioIn) -> AudioOut | None: ...
+
+
+class Words:
+    needs_transcripts = True
+
+    @on(AudioOut)
+    def wait(self, frame: AudioOut) -> AudioOut:
+        return frame
+
+
+def test_a_stage_that_needs_the_users_words_is_refused_where_nobody_asks_for_them() -> None:
+    with pytest.raises(
+        WiringError, match=r"Words needs the user's words as text, and Model .*transcription="
+    ):
+        Pipeline(Mic(), Model(transcribes=False), Words()).check()
+    Pipeline(Mic(), Model(transcribes=True), Words()).check()
+    Pipeline(Mic(), Words(), accepts=(AudioOut,)).check()  # who makes them is not known

@@ -57,7 +57,14 @@ def test_everything_that_is_set_is_sent() -> None:
             output_format="audio/pcmu",
             turn_detection=SemanticVad(eagerness="low", create_response=False),
             noise_reduction="far_field",
-            transcription=Transcription(language="en", prompt="names"),
+            noise_reduction_strength=0.5,
+            transcription=Transcription(
+                language="en",
+                prompt="names",
+                languages=("en", "de"),
+                keywords=("Ada",),
+                delay="low",
+            ),
             voice="marin",
             speed=1.25,
             tools=({"type": "function", "name": "book"},),
@@ -79,11 +86,14 @@ def test_everything_that_is_set_is_sent() -> None:
         "create_response": False,
         "interrupt_response": False,
     }
-    assert session["audio"]["input"]["noise_reduction"] == {"type": "far_field"}
+    assert session["audio"]["input"]["noise_reduction"] == {"type": "far_field", "strength": 0.5}
     assert session["audio"]["input"]["transcription"] == {
         "model": "gpt-realtime-whisper",
         "language": "en",
         "prompt": "names",
+        "languages": ["en", "de"],
+        "keywords": ["Ada"],
+        "delay": "low",
     }
     assert session["audio"]["output"] == {
         "format": {"type": "audio/pcmu"},
