@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from benchmarks import codec, engine, imports, page, sessions
+from benchmarks import codec, detectors, engine, imports, page, sessions
 from benchmarks.measure import show
 
 show("The engine", engine.figures())
 show("The import", imports.figures())
 show("The codec", codec.figures())
+show("The detectors, 20 ms of 24 kHz", detectors.figures())
 show("The page: 8 ms of fade included (needs chromium)", page.figures())
 show("200 sessions at the speed of speech", sessions.figures())

@@ -9,6 +9,14 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+FLOOR_DBFS = -65.0  # as in `clips`, which loads NumPy: help must not wait for that
+
+WORST = 6
+"""So many clips of speech, and so many others, are shown without being asked for."""
+
+WIDTH = 128
+"""Columns that the tables need; a narrower window wraps their lines."""
+
 bench_app = typer.Typer(
     name="bench",
     help="Measure on recordings, in virtual time.",
@@ -28,12 +36,28 @@ def interruption(
     phases: Annotated[int, typer.Option(help="Repeats of each clip at each of two levels.")] = 10,
     quick: Annotated[bool, typer.Option("--quick", help="One repeat: minutes become one.")] = False,
     processes: Annotated[int, typer.Option(help="How many work at it.")] = 2,
+    clips: Annotated[bool, typer.Option("--clips", help="Every clip, not the worst ones.")] = False,
+    speed: Annotated[float, typer.Option(help="Play the clips so many times as fast.")] = 1.0,
+    noise: Annotated[str, typer.Option(help="Under the clips: white or pink.")] = "white",
+    floor_dbfs: Annotated[float, typer.Option(help="How loud that noise is.")] = FLOOR_DBFS,
+    seed: Annotated[int, typer.Option(help="Of the first repeat.")] = 0,
+    in_step: Annotated[
+        bool, typer.Option("--in-step", help="Blocks of microphone and speaker begin together.")
+    ] = False,
 ) -> None:
     """How fast and how rightly each policy silences and cuts the agent."""
+    from framepipe.bench.clips import Room, noise_called
     from framepipe.bench.interruption import QUICK_PHASES, run_trials
-    from framepipe.bench.table import other_table, speech_table
+    from framepipe.bench.table import clip_table, other_table, speech_table
 
-    console = Console()
+    room = Room(
+        speed=speed,
+        noise=noise_called(noise),
+        floor_dbfs=floor_dbfs,
+        first_seed=seed,
+        in_step=in_step,
+    )
+    console = Console(width=max(Console().width, WIDTH))
     columns = (TextColumn("clips"), BarColumn(), MofNCompleteColumn())
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
@@ -42,11 +66,13 @@ def interruption(
         trials = run_trials(
             audio,
             phases=QUICK_PHASES if quick else phases,
+            room=room,
             processes=processes,
             progress=lambda done, of: bar.update(task, completed=done, total=of),
         )
     console.print(speech_table(trials))
     console.print(other_table(trials))
+    console.print(clip_table(trials, most=None if clips else WORST))
     console.print("In brackets 95 % intervals, one recording counting as one observation.")
 
 

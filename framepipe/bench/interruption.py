@@ -19,7 +19,16 @@ from attrs import field, frozen
 
 from framepipe import Emit, Frame, Pipeline, on
 from framepipe.audio import pcm_of
-from framepipe.bench.clips import RATE_HZ, Clip, Signal, read_manifest, signal_of
+from framepipe.bench.clips import (
+    BLOCK_MS,
+    RATE_HZ,
+    ROOM,
+    Clip,
+    Room,
+    Signal,
+    read_manifest,
+    signal_of,
+)
 from framepipe.clock import now_ns
 from framepipe.conversation.speaker import HeardRun
 from framepipe.errors import FrameError
@@ -33,23 +42,20 @@ from framepipe.frames import (
     ReplyPending,
     ReplyReady,
     SpeechStarted,
+    SpeechStopped,
     Unmute,
 )
-from framepipe.realtime.mind import Output, Question
-from framepipe.realtime.server import ServerSettings, server_in_process
+from framepipe.realtime.server_vad import SegmentOpened, ServerVad
+from framepipe.realtime.window_detectors import SileroWindows
 from framepipe.testing._virtual import run_virtual
 from framepipe_processors.bargein import BargeIn
 from framepipe_processors.local_vad import LocalVad
 from framepipe_processors.playout import Playout
-from framepipe_processors.realtime import Realtime
 from framepipe_processors.wav_sink import WavSink
 
 AGENT_STARTS_MS: Final = 700
 """When the agent begins to talk. webrtcvad takes the first noise that it ever hears for speech,
 which is over by then."""
-
-BLOCK_MS: Final = 10
-"""Blocks of microphone and speaker."""
 
 LEVELS_DB: Final = (0.0, 14.0)
 """Decibels below the normal level: a voice close by, and one across the room."""
@@ -62,7 +68,7 @@ QUICK_PHASES: Final = 1
 
 _BLOCK: Final = RATE_HZ * BLOCK_MS // 1000
 
-_AGENT_LONGER_MS: Final = 500
+_AGENT_LONGER_MS: Final = 100
 """The agent talks for so much longer than the microphone hears."""
 
 
@@ -74,7 +80,7 @@ class Policy(Enum):
     WEBRTC = "webrtcvad only"
     """The first frame that webrtcvad takes for speech cuts."""
     SERVER = "server only"
-    """The service's detector cuts (embedded server, no network between)."""
+    """The service's detector cuts (the embedded server's, no network between)."""
 
 
 @frozen(kw_only=True)
@@ -86,7 +92,9 @@ class Trial:
         clip: Name of the recording.
         kind: Its label.
         is_speech: Whether the user speaks in it.
+        is_exact: Whether its label was made with the sound, not found in it.
         quieter_db: Its level below the normal one.
+        muted_after: From the onset to the order to be silent, if it led to the first silence.
         silent_after: From the onset to the first silent sample; ``None``: never, or before it.
         was_silent: The agent was silent already when the user began.
         cut_after: From the onset, or the start of the call, to the cut; ``None``: no cut.
@@ -100,7 +108,9 @@ class Trial:
     clip: str
     kind: str
     is_speech: bool
+    is_exact: bool
     quieter_db: float
+    muted_after: float | None = None
     silent_after: float | None = None
     was_silent: bool = False
     cut_after: float | None = None
@@ -115,6 +125,7 @@ def run_trials(
     *,
     phases: int = PHASES,
     policies: Sequence[Policy] = tuple(Policy),
+    room: Room = ROOM,
     processes: int = 2,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> list[Trial]:
@@ -124,6 +135,7 @@ def run_trials(
         folder: Holds WAV files and their ``MANIFEST.json``.
         phases: Repeats of each clip and level.
         policies: Who decides.
+        room: What else to change of the recordings.
         processes: How many work at it, 1 or more; 1 stays in this process.
         progress: Is told how many clips are done, and of how many.
 
@@ -134,7 +146,7 @@ def run_trials(
         raise FrameError(f"phases is {phases} and processes {processes}; both must be 1 or more")
     clips = read_manifest(folder)
     trials: list[Trial] = []
-    jobs = [(clip, phases, tuple(policies)) for clip in clips]
+    jobs = [(clip, phases, tuple(policies), room) for clip in clips]
 
     def collect(done: Iterable[list[Trial]]) -> list[Trial]:
         for number, some in enumerate(done, 1):
@@ -148,12 +160,12 @@ def run_trials(
         return collect(pool.map(_trials_of, jobs))
 
 
-def _trials_of(job: tuple[Clip, int, tuple[Policy, ...]]) -> list[Trial]:
-    clip, phases, policies = job
+def _trials_of(job: tuple[Clip, int, tuple[Policy, ...], Room]) -> list[Trial]:
+    clip, phases, policies, room = job
     trials: list[Trial] = []
     for quieter_db in LEVELS_DB:
         for phase in range(phases):
-            signal = signal_of(clip, quieter_db=quieter_db, seed=phase)
+            signal = signal_of(clip, quieter_db=quieter_db, seed=phase, room=room)
             trials += [
                 run_virtual(_converse, policy, clip, quieter_db, signal) for policy in policies
             ]
@@ -167,7 +179,7 @@ class _Mic:
     """Hears the signal, each block at its time, until the agent is cut."""
 
     def __init__(self, signal: Signal) -> None:
-        self._pcm = signal.pcm
+        self._pcm, self._late_ns = signal.pcm, signal.late_ns
         self._is_cut = False
 
     @on(Interrupt)
@@ -178,7 +190,7 @@ class _Mic:
     async def run(self, emit: Emit[AudioIn]) -> None:
         for at in range(0, len(self._pcm), 2 * _BLOCK):
             pcm, start = self._pcm[at : at + 2 * _BLOCK], at // 2
-            captured_ns = (start + len(pcm) // 2) * NS_PER_S // RATE_HZ
+            captured_ns = self._late_ns + (start + len(pcm) // 2) * NS_PER_S // RATE_HZ
             while not self._is_cut and not await emit.until(captured_ns):
                 pass
             if self._is_cut:
@@ -220,11 +232,20 @@ class _FirstEdgeCuts:
             yield Interrupt(onset_sample=frame.onset_sample, cause="webrtcvad")
 
 
-class _SaysNothing:
-    """Answers nothing: only the service's ear is wanted."""
+class _Service:
+    """Hears what the embedded server hears, as soon as it could: no network, no wire."""
 
-    def answer(self, question: Question, /) -> Sequence[Output]:
-        return ()
+    def __init__(self) -> None:
+        self._vad = ServerVad(SileroWindows())
+
+    @on(AudioIn)
+    def listen(self, frame: AudioIn) -> Iterable[AudioIn | SpeechStarted | SpeechStopped]:
+        for edge in self._vad.receive(frame.pcm_bytes()):
+            if isinstance(edge, SegmentOpened):
+                yield SpeechStarted(source="server", onset_sample=edge.detected_sample)
+            else:
+                yield SpeechStopped(source="server", end_sample=edge.end_sample)
+        yield frame
 
 
 @frozen
@@ -248,20 +269,11 @@ async def _converse(policy: Policy, clip: Clip, quieter_db: float, signal: Signa
     n_samples = len(signal.pcm) // 2 + _AGENT_LONGER_MS * RATE_HZ // 1000
     sink, orders = WavSink(block_ms=BLOCK_MS), _Orders()
     decides = _FirstEdgeCuts() if policy is Policy.WEBRTC else BargeIn()
-    end = (_Agent(n_samples), Playout(), decides, sink)
-    if policy is Policy.SERVER:
-        async with server_in_process(ServerSettings(mind=_SaysNothing())) as server:
-            realtime = Realtime(url="ws://127.0.0.1/v1/realtime", connect=server.connect)
-            await _run(Pipeline(_Mic(signal), realtime, *end), orders)
-    else:
-        ears = LocalVad(second_stage=policy is Policy.FULL)
-        await _run(Pipeline(_Mic(signal), ears, *end), orders)
-    return _account(policy, clip, quieter_db, signal, orders, sink.heard_log, n_samples)
-
-
-async def _run(pipeline: Pipeline, orders: _Orders) -> None:
+    ears = _Service() if policy is Policy.SERVER else LocalVad(second_stage=policy is Policy.FULL)
+    pipeline = Pipeline(_Mic(signal), ears, _Agent(n_samples), Playout(), decides, sink)
     pipeline.observe(orders)
     await pipeline.run()
+    return _account(policy, clip, quieter_db, signal, orders, sink.heard_log, n_samples)
 
 
 def _account(
@@ -273,16 +285,21 @@ def _account(
     heard: Sequence[HeardRun],
     n_samples: int,
 ) -> Trial:
-    onset_ms = signal.onset_ms
+    # In the speaker's time, which is the engine's.
+    late_ms = signal.late_ns / 1e6
+    onset_ms = None if signal.onset_ms is None else signal.onset_ms + late_ms
+    end_ms = signal.end_ms + late_ms
     cut_ms = orders.cuts_ns[0] / 1e6 if orders.cuts_ns else None
     sounded = [(run.at_ns / 1e6, run.at_ns / 1e6 + run.n_samples * 1e3 / RATE_HZ) for run in heard]
-    silent_after, was_silent, resumed = None, False, 0
+    muted_after, silent_after, was_silent, resumed = None, None, False, 0
     if onset_ms is not None:
         over = [end for start, end in sounded if start <= onset_ms < end]
         was_silent = not over
-        if over and over[0] < signal.end_ms:
+        if over and over[0] < end_ms:
             silent_after = over[0] - onset_ms
-        until_ms = signal.end_ms if cut_ms is None else min(cut_ms, signal.end_ms)
+            ordered = [at / 1e6 for at in orders.mutes_ns + orders.cuts_ns[:1]]
+            muted_after = max(at for at in ordered if at < over[0]) - onset_ms
+        until_ms = end_ms if cut_ms is None else min(cut_ms, end_ms)
         resumed = sum(onset_ms < at / 1e6 < until_ms for at in orders.unmutes_ns)
     lost, repeated = _holes(heard, None if cut_ms is not None else n_samples)
     return Trial(
@@ -290,7 +307,9 @@ def _account(
         clip=clip.path.name,
         kind=clip.kind,
         is_speech=clip.is_speech,
+        is_exact=clip.is_exact,
         quieter_db=quieter_db,
+        muted_after=muted_after,
         silent_after=silent_after,
         was_silent=was_silent,
         cut_after=None if cut_ms is None else cut_ms - (onset_ms or 0.0),

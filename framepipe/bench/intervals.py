@@ -36,19 +36,21 @@ def wilson(share: float, n: int) -> Interval:
     return max(0.0, (middle - half) / (1 + z2)), min(1.0, (middle + half) / (1 + z2))
 
 
-def percentile_interval(groups: Sequence[Sequence[float]], q: float, *, seed: int = 1) -> Interval:
-    """Bootstrap interval of a percentile, by drawing whole groups.
+def percentile_intervals(
+    groups: Sequence[Sequence[float]], q: Sequence[float], *, seed: int = 1
+) -> list[Interval]:
+    """Bootstrap intervals of percentiles, by drawing whole groups.
 
     Args:
         groups: The figures of each recording; at least one is not empty.
-        q: The percentile, 0 to 100.
+        q: The percentiles, 0 to 100.
         seed: Of the draws.
     """
     filled = [np.asarray(group, np.float64) for group in groups if len(group)]
     draw = np.random.default_rng(seed)
-    found: list[float] = []
-    for _ in range(_DRAWS):
+    found = np.empty((_DRAWS, len(q)))
+    for row in found:
         chosen: list[int] = draw.integers(0, len(filled), len(filled)).tolist()
-        found.append(float(np.percentile(np.concatenate([filled[i] for i in chosen]), q)))
-    low, high = np.percentile(found, [2.5, 97.5])
-    return float(low), float(high)
+        row[:] = np.percentile(np.concatenate([filled[i] for i in chosen]), q)
+    ends = np.percentile(found, [2.5, 97.5], axis=0)
+    return [(float(low), float(high)) for low, high in ends.T]

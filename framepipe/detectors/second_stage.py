@@ -6,8 +6,10 @@ In between there is no answer yet: whoever waits must have a deadline of his own
 nobody asked about is confirmed as well, once per utterance: the fast detector hangs on after a
 sound, and does not hear what begins inside that.
 
-The rule and its numbers are measured: a turn is confirmed about 180 ms after its onset, coughs
-and keys never are. Sans-IO: windows in, verdicts out. Positions are samples of one stream.
+The rule and its numbers are measured (docs/explanation/measurements.md): a turn is confirmed
+about 170 ms after its onset, coughs and keys hardly ever are. They are for windows that overlap
+by half; where windows follow one another, half as many say the same. Sans-IO: windows in,
+verdicts out. Positions are samples of one stream.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from framepipe.frames import SpeechConfirmed, SpeechRejected
 
 
 class SecondStage:
-    """Confirms or rejects speech from a probability every 32 ms.
+    """Confirms or rejects speech from a probability every 16 ms.
 
     Args:
         rate_hz: Rate of the stream whose positions the windows have.
@@ -38,10 +40,10 @@ class SecondStage:
         self,
         rate_hz: int,
         *,
-        confirm_p: float = 0.9,
-        confirm_windows: int = 4,
-        of_windows: int = 6,
-        reject_p: float = 0.3,
+        confirm_p: float = 0.93,
+        confirm_windows: int = 6,
+        of_windows: int = 12,
+        reject_p: float = 0.6,
         reject_ms: int = 192,
     ) -> None:
         if not 0.0 < reject_p <= confirm_p <= 1.0:

@@ -14,6 +14,8 @@ from framepipe.bench.clips import (
     LEAD_MS,
     RATE_HZ,
     SPEECH_DBFS,
+    Room,
+    noise_called,
     read_manifest,
     signal_of,
 )
@@ -56,6 +58,62 @@ def test_another_seed_is_another_phase_and_the_same_seed_the_same_signal(tmp_pat
     assert signals[0].onset_ms is None
     peak = np.max(np.abs(samples_of(signals[0].pcm).astype(float)))
     assert abs(20 * np.log10(peak / 32_768) + 20) < 0.3
+
+
+def test_a_label_is_exact_only_if_it_says_so(tmp_path: Path) -> None:
+    write(tmp_path, "a.wav")
+    label: dict[str, object] = {"file": "a.wav", "kind": "speech", "speech_segments_ms": [[0, 9]]}
+    folder = manifest(
+        tmp_path,
+        {**label, "label_method": "exact: placed by construction"},
+        {**label, "label_method": "energy"},
+        label,
+    )
+    assert [clip.is_exact for clip in read_manifest(folder)] == [True, False, False]
+
+
+def test_a_clip_played_faster_is_shorter_and_so_are_its_labels(tmp_path: Path) -> None:
+    write(tmp_path, "a.wav", ms=500)
+    label: dict[str, object] = {"file": "a.wav", "kind": "x", "speech_segments_ms": [[100, 400]]}
+    (clip,) = read_manifest(manifest(tmp_path, label))
+    plain = signal_of(clip, quieter_db=0.0, seed=1)
+    fast = signal_of(clip, quieter_db=0.0, seed=1, room=Room(speed=1.25))
+    assert plain.onset_ms is not None
+    assert fast.onset_ms is not None
+    assert fast.end_ms - fast.onset_ms == pytest.approx(300 / 1.25)
+    assert plain.onset_ms - fast.onset_ms == pytest.approx(100 - 80)
+    assert (len(plain.pcm) - len(fast.pcm)) / 48 == pytest.approx(100, abs=1.5)
+
+
+def test_another_noise_is_as_loud_as_asked(tmp_path: Path) -> None:
+    write(tmp_path, "a.wav")
+    (clip,) = read_manifest(manifest(tmp_path, {"file": "a.wav", "kind": "cough"}))
+    room = Room(noise=noise_called("pink"), floor_dbfs=-50.0)
+    heard = signal_of(clip, quieter_db=0.0, seed=0, room=room).pcm
+    assert abs(rms_dbfs(heard[: 2 * RATE_HZ]) - -50.0) < 2.0
+    lead = np.abs(np.fft.rfft(samples_of(heard[: 2 * RATE_HZ]).astype(float)))
+    low, high = (float(np.mean(lead[a:b] ** 2)) for a, b in ((50, 500), (5_000, 10_000)))
+    assert low > 5 * high
+
+
+def test_the_microphone_begins_anywhere_within_a_block_of_the_speaker(tmp_path: Path) -> None:
+    write(tmp_path, "a.wav")
+    (clip,) = read_manifest(manifest(tmp_path, {"file": "a.wav", "kind": "cough"}))
+    late = [signal_of(clip, quieter_db=0.0, seed=seed).late_ns for seed in range(8)]
+    assert len(set(late)) == 8
+    assert all(0 <= ns < 10_000_000 for ns in late)
+    assert signal_of(clip, quieter_db=0.0, seed=1, room=Room(in_step=True)).late_ns == 0
+
+
+@pytest.mark.parametrize("speed", [0.4, 2.1])
+def test_a_speed_out_of_range_is_refused(speed: float) -> None:
+    with pytest.raises(FrameError, match=f"speed is {speed}"):
+        Room(speed=speed)
+
+
+def test_an_unknown_noise_is_refused() -> None:
+    with pytest.raises(FrameError, match="noise is brown; there is white and pink"):
+        noise_called("brown")
 
 
 def test_what_no_microphone_heard_is_left_out(tmp_path: Path) -> None:

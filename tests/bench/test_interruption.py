@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from attrs import evolve
 from rich.console import Console
 from typer.testing import CliRunner
 
 from framepipe.audio import pcm_of, silence
 from framepipe.bench.cli import bench_app
 from framepipe.bench.interruption import Policy, Trial, run_trials
-from framepipe.bench.table import other_table, speech_table
+from framepipe.bench.table import clip_table, other_table, speech_table
 from framepipe.errors import FrameError
 from framepipe.wav import WavReader, WavWriter
 
@@ -34,7 +35,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         wav_file.close()
     spoken_ms = 200 + len(said) / 48
     clips: list[dict[str, object]] = [
-        {"file": "word.wav", "kind": "speech", "speech_segments_ms": [[200, spoken_ms]]},
+        {
+            "file": "word.wav",
+            "kind": "speech",
+            "speech_segments_ms": [[200, spoken_ms]],
+            "label_method": "exact: placed by construction",
+        },
         {"file": "burst.wav", "kind": "cough", "speech_segments_ms": []},
     ]
     (path / "MANIFEST.json").write_text(json.dumps({"clips": clips}))
@@ -56,7 +62,11 @@ def test_two_stages_silence_at_once_and_cut_a_moment_later(trials: list[Trial]) 
     for trial in of(trials, Policy.FULL, "speech"):
         assert trial.silent_after is not None
         assert trial.cut_after is not None
-        assert 0 < trial.silent_after < trial.cut_after < 400
+        assert trial.muted_after is not None
+        assert 0 < trial.muted_after < trial.silent_after < trial.cut_after < 400
+        # What is left of the block that sounds, and the fade.
+        assert 8 <= trial.silent_after - trial.muted_after <= 18.1
+        assert trial.is_exact
 
 
 def test_two_stages_take_a_burst_back_and_lose_nothing(trials: list[Trial]) -> None:
@@ -91,7 +101,30 @@ def test_the_tables_show_each_policy_and_kind(trials: list[Trial]) -> None:
     shown = console.export_text()
     for wanted in (*(policy.value for policy in Policy), "cut by cough, 1 clips", "samples lost"):
         assert wanted in shown
+    assert "exact labels" not in shown, "all labels are"
     assert "100.0% (21%–100%)" in shown, "one clip is one observation, however often it was run"
+
+
+def test_two_kinds_of_labels_have_rows_of_their_own(trials: list[Trial]) -> None:
+    found = [evolve(trial, clip="found.wav", is_exact=False) for trial in trials]
+    console = Console(width=150, record=True, file=io.StringIO())
+    console.print(speech_table([*trials, *found]))
+    shown = console.export_text()
+    assert shown.count("exact labels, 1 clips") == shown.count("labels by loudness, 1 clips") == 6
+
+
+def test_the_worst_clips_are_shown_first_and_one_never_cut_is_the_worst(
+    trials: list[Trial],
+) -> None:
+    never = [evolve(t, clip="deaf.wav", cut_after=None) for t in trials if t.is_speech]
+    console = Console(width=150, record=True, file=io.StringIO())
+    console.print(clip_table([*trials, *never], most=1))
+    shown = console.export_text()
+    assert "deaf.wav" in shown
+    assert "0 of 4" in shown
+    assert "word.wav" not in shown
+    console.print(clip_table([*trials, *never]))
+    assert "word.wav" in console.export_text()
 
 
 def test_the_command_prints_the_tables(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from framepipe.bench.intervals import percentile_interval, wilson
+from framepipe.bench.intervals import percentile_intervals, wilson
 
 
 @given(st.floats(0, 1), st.integers(1, 1_000))
@@ -27,7 +27,7 @@ def test_nothing_seen_says_nothing() -> None:
 
 def test_repeats_of_one_recording_make_an_interval_no_narrower() -> None:
     figures = [10.0, 20.0, 30.0, 40.0]
-    once = percentile_interval([[figure] for figure in figures], 50)
-    often = percentile_interval([[figure] * 50 for figure in figures], 50)
+    (once,) = percentile_intervals([[figure] for figure in figures], [50])
+    (often,) = percentile_intervals([[figure] * 50 for figure in figures], [50])
     assert often[1] - often[0] >= once[1] - once[0]
     assert once[0] < 25 < once[1]

@@ -15,6 +15,11 @@ RATE = 16_000
 N = 512  # samples of a window
 
 
+def second_stage() -> SecondStage:
+    """The published rule, for windows that follow one another: easy to count."""
+    return SecondStage(RATE, confirm_p=0.9, confirm_windows=4, of_windows=6, reject_p=0.3)
+
+
 def windows(*probabilities: float, first: int = 0) -> list[Window]:
     return [Window(p, (first + i) * N, (first + i + 1) * N) for i, p in enumerate(probabilities)]
 
@@ -32,46 +37,46 @@ def confirmed(onset: int, probability: float = 0.95) -> SpeechConfirmed:
 
 
 def test_four_sure_windows_of_six_confirm_from_the_onset_that_was_asked_about() -> None:
-    stage = SecondStage(RATE)
+    stage = second_stage()
     stage.suspect(100)
     heard = windows(0.5, 0.95, 0.95, 0.2, 0.95, 0.95)
     assert answers(stage, heard) == [(5, confirmed(0))]
 
 
 def test_the_earlier_of_both_onsets_is_told() -> None:
-    stage = SecondStage(RATE)
+    stage = second_stage()
     stage.suspect(100)
     heard = windows(0.0, 0.95, 0.95, 0.95, 0.95)
     assert answers(stage, heard) == [(4, confirmed(100))]
 
 
 def test_three_sure_windows_of_six_do_not_confirm() -> None:
-    stage = SecondStage(RATE)
+    stage = second_stage()
     assert answers(stage, windows(*[0.95, 0.5] * 10)) == []
 
 
 def test_an_utterance_is_confirmed_once() -> None:
-    stage = SecondStage(RATE)
+    stage = second_stage()
     stage.suspect(0)
     assert len(answers(stage, windows(*[0.95] * 50))) == 1
 
 
 def test_speech_nobody_asked_about_is_confirmed_from_its_first_window() -> None:
-    stage = SecondStage(RATE)
+    stage = second_stage()
     heard = windows(0.0, 0.0, 0.4, 0.95, 0.95, 0.95, 0.95)
     assert answers(stage, heard) == [(6, confirmed(2 * N))]
 
 
 def test_after_192_ms_of_quiet_the_next_utterance_is_confirmed_again() -> None:
-    stage = SecondStage(RATE)
+    stage = second_stage()
     word = [0.95] * 4
     assert len(answers(stage, windows(*word, *[0.0] * 5, *word))) == 1
-    stage = SecondStage(RATE)
+    stage = second_stage()
     assert len(answers(stage, windows(*word, *[0.0] * 6, *word))) == 2
 
 
 def test_192_ms_without_a_moderate_window_reject() -> None:
-    stage = SecondStage(RATE)
+    stage = second_stage()
     stage.suspect(3 * N)
     ((number, told),) = answers(stage, windows(*[0.29] * 20))
     assert number == 8, "windows 3 to 8 are 192 ms"
@@ -79,7 +84,7 @@ def test_192_ms_without_a_moderate_window_reject() -> None:
 
 
 def test_a_moderate_window_begins_the_192_ms_anew() -> None:
-    stage = SecondStage(RATE)
+    stage = second_stage()
     stage.suspect(0)
     ((number, told),) = answers(stage, windows(0.0, 0.0, 0.0, 0.3, *[0.0] * 20))
     assert number == 9
@@ -87,14 +92,14 @@ def test_a_moderate_window_begins_the_192_ms_anew() -> None:
 
 
 def test_after_a_reject_speech_is_still_confirmed() -> None:
-    stage = SecondStage(RATE)
+    stage = second_stage()
     stage.suspect(0)
     heard = windows(*[0.0] * 6, *[0.95] * 4)
     assert [type(told) for _, told in answers(stage, heard)] == [SpeechRejected, SpeechConfirmed]
 
 
 def test_a_second_question_inside_confirmed_speech_is_answered_as_well() -> None:
-    stage = SecondStage(RATE)
+    stage = second_stage()
     stage.suspect(0)
     assert len(answers(stage, windows(*[0.95] * 10))) == 1
     stage.suspect(9 * N + 10)
@@ -104,7 +109,7 @@ def test_a_second_question_inside_confirmed_speech_is_answered_as_well() -> None
 
 
 def test_what_was_before_a_gap_does_not_confirm() -> None:
-    stage = SecondStage(RATE)
+    stage = second_stage()
     assert answers(stage, windows(0.95, 0.95, 0.95)) == []
     stage.seek(100 * N)
     assert answers(stage, windows(0.95, *[0.0] * 10, first=100)) == []
@@ -117,7 +122,7 @@ def test_what_was_before_a_gap_does_not_confirm() -> None:
 def test_every_question_is_answered_once_when_quiet_comes(
     probabilities: list[float], asked: set[int]
 ) -> None:
-    stage = SecondStage(RATE)
+    stage = second_stage()
     open_questions = 0
     for window in windows(*probabilities, *[0.0] * 6):
         if window.start_sample // N in asked and window.start_sample // N < len(probabilities):
@@ -132,12 +137,23 @@ def test_every_question_is_answered_once_when_quiet_comes(
     assert not stage.may_be_speech
 
 
+def test_by_default_six_sure_windows_of_twelve_that_overlap_by_half_confirm() -> None:
+    stage = SecondStage(RATE)
+    stage.suspect(0)
+    heard = [Window(p, i * N // 2, i * N // 2 + N) for i, p in enumerate([0.94, 0.92] * 5 + [0.94])]
+    ((number, told),) = [
+        (i, answer) for i, w in enumerate(heard) if (answer := stage.judge(w)) is not None
+    ]
+    assert isinstance(told, SpeechConfirmed)
+    assert number == 10, "the sixth at or above 0.93"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"confirm_p": 1.1}, "confirm_p 1.1"),
         ({"reject_p": 0.95}, "reject_p is 0.95"),
-        ({"confirm_windows": 7}, "confirm_windows is 7 of 6"),
+        ({"confirm_windows": 13}, "confirm_windows is 13 of 12"),
         ({"reject_ms": 0}, "reject_ms is 0"),
     ],
 )
