@@ -108,6 +108,9 @@ TABLE: Final[Mapping[Event, Mapping[State, Cell]]] = {
 }
 """Where to go and what to do. A missing cell: nothing."""
 
+_SOUNDING_NS: Final = 100_000_000
+"""A speaker that plays reports more often than this."""
+
 _NS_PER_MS: Final = 1_000_000
 
 Fact: TypeAlias = Played | SpeechStarted | SpeechStopped | SpeechConfirmed | SpeechRejected
@@ -118,10 +121,9 @@ class MicGateCore:
     """Decides what the service hears of the microphone.
 
     Args:
-        pre_roll_ms: How late the choice is made; an onset told later than this after it loses its
-            beginning. 300 ms of prefix and 300 for a late confirmation.
-        prefix_ms: How much before the onset is let through: a detector hears soft beginnings
-            late, later under the agent's voice, and the service wants some as well.
+        pre_roll_ms: How late the choice is made: an opening reaches so far back.
+        prefix_ms: How much before the onset is let through, as far as the pre-roll reaches: a
+            detector hears soft beginnings late, and later under the agent's voice.
         close_ms: Time without speech of the user's after which the gate closes.
         tail_ms: How long after the agent's last sound its echo is heard.
 
@@ -137,7 +139,7 @@ class MicGateCore:
         self,
         *,
         pre_roll_ms: int = 600,
-        prefix_ms: int = 300,
+        prefix_ms: int = 500,
         close_ms: int = 192,
         tail_ms: int = 300,
     ) -> None:
@@ -203,11 +205,9 @@ class MicGateCore:
         if self._audible_ns is not None and end_ns - self._audible_ns > self._tail_ns:
             self._audible_ns = None
             leaving += self._happens(Event.AGENT_GONE)
-        if self._speech_end is not None:
-            quiet_samples = frame.start_sample - self._speech_end
-            if quiet_samples * 1000 >= self._close_ms * frame.rate_hz:
-                self._speech_end = None
-                leaving += self._happens(Event.QUIET)
+        if self._is_quiet(frame, end_ns):
+            self._speech_end = None
+            leaving += self._happens(Event.QUIET)
         if self.state is not State.CLOSED:
             return [*leaving, frame]
         if self._waiting and self._waiting[-1].rate_hz != frame.rate_hz:
@@ -228,6 +228,17 @@ class MicGateCore:
             What waited, as silence: nobody was found to speak in it.
         """
         return self._empty(None)
+
+    def _is_quiet(self, frame: AudioIn, end_ns: int) -> bool:
+        if self._speech_end is None:
+            return False
+        quiet_samples = frame.start_sample - self._speech_end
+        if quiet_samples * 1000 < self._close_ms * frame.rate_hz:
+            return False
+        # While the agent is muted nothing new of it comes back, and soft words of the user's may
+        # be hidden from the detector by what was played before: nothing is gained by closing.
+        is_muted = self._audible_ns is not None and end_ns - self._audible_ns > _SOUNDING_NS
+        return not is_muted
 
     def _happens(self, event: Event, onset_sample: int = 0) -> list[AudioIn]:
         cell = TABLE[event].get(self.state)

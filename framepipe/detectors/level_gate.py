@@ -69,6 +69,8 @@ class LevelGate:
             believed.
         span_ms: How far back in the agent's speech the return loss looks.
         hold_ms: For so long after near-end speech softer sounds belong to it.
+        window_hold_ms: The same for the windows of a second stage. Short, so that a click over
+            the agent's voice does not make its echo count: it would fill too few windows.
         least_loss_db: The return loss is never taken for less. An echo that comes back louder
             needs an echo canceller or headphones.
 
@@ -90,9 +92,15 @@ class LevelGate:
         learn_ms: int = 500,
         span_ms: int = 4_000,
         hold_ms: int = 192,
+        window_hold_ms: int = 64,
         least_loss_db: float = 10.0,
     ) -> None:
-        for name, value in (("reach_ms", reach_ms), ("learn_ms", learn_ms), ("hold_ms", hold_ms)):
+        for name, value in (
+            ("reach_ms", reach_ms),
+            ("learn_ms", learn_ms),
+            ("hold_ms", hold_ms),
+            ("window_hold_ms", window_hold_ms),
+        ):
             if value < 0:
                 raise FrameError(f"{name} is {value}; it must be 0 or more")
         if span_ms < max(FRAME_MS, learn_ms):
@@ -108,6 +116,7 @@ class LevelGate:
         self._learn_frames = learn_ms // FRAME_MS
         self._span_frames = span_ms // FRAME_MS
         self._hold_samples = rate_hz * hold_ms // 1000
+        self._window_hold_samples = rate_hz * window_hold_ms // 1000
         self._frame_samples = rate_hz * FRAME_MS // 1000
         self._full_power = float(self._frame_samples * FULL_SCALE**2)
         # What was played: falling levels, so that the first is the loudest within reach.
@@ -123,7 +132,7 @@ class LevelGate:
         self._next = 0
         self._gated_from = self._gated_to = 0
         self._counted: deque[int] = deque(maxlen=_KEPT_FRAMES)
-        self._held_until = 0
+        self._near_until: int | None = None  # end of the last near-end speech over the agent
 
     def played(self, level_dbfs: float, at_ns: int) -> None:
         """Something is heard from the loudspeaker.
@@ -190,9 +199,11 @@ class LevelGate:
         if not verdict.speech:
             return verdict
         if self.near_end(verdict.start_sample, verdict.end_sample):
-            self._held_until = verdict.end_sample + self._hold_samples
+            if verdict.end_sample <= self._gated_to:
+                # Only what was louder than the agent holds: what came before it proves nothing.
+                self._near_until = verdict.end_sample
             return verdict
-        if speaking and verdict.start_sample < self._held_until:
+        if speaking and self._is_held(verdict.start_sample, self._hold_samples):
             return verdict
         return evolve(verdict, speech=False)
 
@@ -202,10 +213,14 @@ class LevelGate:
         Args:
             window: On a stretch that was heard, after the verdicts on it.
         """
-        is_near = window.start_sample < self._held_until or self.near_end(
-            window.start_sample, window.end_sample
-        )
-        return window if is_near else evolve(window, probability=0.0)
+        if self._is_held(window.start_sample, self._window_hold_samples):
+            return window
+        if self.near_end(window.start_sample, window.end_sample):
+            return window
+        return evolve(window, probability=0.0)
+
+    def _is_held(self, start_sample: int, hold_samples: int) -> bool:
+        return self._near_until is not None and start_sample < self._near_until + hold_samples
 
     def _judge(self, power: float, end_sample: int, end_ns: int) -> None:
         heard_dbfs = _SILENT_DBFS

@@ -1,6 +1,7 @@
 """The processors that come with framepipe, one a file."""
 
 from framepipe_processors.bargein import BargeIn as BargeIn
+from framepipe_processors.echo_canceller import EchoCanceller as EchoCanceller
 from framepipe_processors.local_vad import LocalVad as LocalVad
 from framepipe_processors.mic_gate import MicGate as MicGate
 from framepipe_processors.playout import Playout as Playout

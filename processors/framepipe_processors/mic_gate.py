@@ -50,7 +50,7 @@ class MicGate:
         *,
         headphones: bool = False,
         pre_roll_ms: int = 600,
-        prefix_ms: int = 300,
+        prefix_ms: int = 500,
         close_ms: int = 192,
         tail_ms: int = 300,
     ) -> None:
