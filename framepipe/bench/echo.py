@@ -138,7 +138,8 @@ class Room:
         answer = np.fft.irfft(came * went.conj() / (power + _FAINT * power.max()), size)
         answer = answer[: RATE_HZ * _ROOM_MS // 1000]
         echo = np.convolve(played, answer)
-        return cls(answer * 10 ** (return_db / 20) * _rms(played) / _rms(echo))
+        gain = 10 ** (return_db / 20) * np.linalg.norm(played) / np.linalg.norm(echo)
+        return cls(answer * float(gain))
 
     def echo(self, tap: PlaybackTap, start_ns: int, n_samples: int) -> Floats:
         """What comes back of what was played, from a moment on."""

@@ -30,6 +30,7 @@ class MicGate:
     While it is closed the audio goes on ``pre_roll_ms`` late and as silence of the same length.
     When the user speaks, what waits goes on at once: from ``prefix_ms`` before the onset as it
     is. So no word is lost and the service's clock stays the microphone's. See `MicGateCore`.
+    Without a detector above it nobody would be heard over the agent.
 
     Args:
         headphones: The microphone does not hear the agent: everything passes at once.
