@@ -13,13 +13,12 @@ from pathlib import Path
 
 import anyio
 
-from framepipe import AudioIn, Frame, Interrupt, Pipeline, evolve, on
+from framepipe import AudioIn, Pipeline, evolve, on
 from framepipe.audio import pcm_of, samples_of, silence
 from framepipe.conversation.playback_tap import PlaybackTap
 from framepipe.frames import NS_PER_S
 from framepipe.realtime.mind import Talk
 from framepipe.realtime.server import ServerSettings, server_in_process
-from framepipe.realtime.session import ServerVad, SessionSettings
 from framepipe.realtime.voice import default_voice
 from framepipe.wav import WavWriter
 from framepipe_processors import (
@@ -32,8 +31,6 @@ from framepipe_processors import (
     WavSink,
     WavSource,
 )
-
-OUT = Path("out")
 
 
 class Room:
@@ -59,8 +56,8 @@ def user(path: Path) -> Path:
     return path
 
 
-async def converse(recording: Path, *, gate: bool, canceller: bool = False) -> None:
-    settings = SessionSettings(turn_detection=ServerVad(silence_duration_ms=300))
+async def converse(recording: Path, *, gate: bool, canceller: bool) -> float:
+    """How much of its first answer the agent could say, in seconds."""
     tap = PlaybackTap()
     sink = WavSink(tap=tap)
     async with server_in_process(ServerSettings(mind=Talk(answer_ms=4_000))) as server:
@@ -70,30 +67,23 @@ async def converse(recording: Path, *, gate: bool, canceller: bool = False) -> N
             *([EchoCanceller(tap)] if canceller else []),
             LocalVad(),
             *([MicGate()] if gate else []),
-            Realtime(settings, connect=server.connect),
+            Realtime(connect=server.connect),
             Playout(),
             BargeIn(),
             sink,
         )
-
-        def watch(what: str, stage: str, frame: Frame) -> None:
-            if what == "cut" and isinstance(frame, Interrupt):
-                heard_s = sum(run.n_samples for run in sink.heard_log) / 24_000
-                print(f"  cut after {heard_s:.1f} s of the agent's voice")
-
-        pipeline.observe(watch)
         await pipeline.run()
+    return sum(run.n_samples for run in sink.heard_log if run.turn == 1) / 24_000
 
 
 async def main() -> None:
-    recording = user(OUT / "user.wav")
-    print("without a gate")
-    await converse(recording, gate=False)
-    print("with MicGate")
-    await converse(recording, gate=True)
+    recording = user(Path("out") / "user.wav")
+    ways = {"no gate": (False, False), "MicGate": (True, False)}
     if "--aec" in sys.argv:
-        print("with EchoCanceller and MicGate")
-        await converse(recording, gate=True, canceller=True)
+        ways["EchoCanceller and MicGate"] = (True, True)
+    for name, (gate, canceller) in ways.items():
+        heard_s = await converse(recording, gate=gate, canceller=canceller)
+        print(f"with {name}, {heard_s:.1f} s of the answer were heard")
 
 
 if __name__ == "__main__":

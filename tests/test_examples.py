@@ -36,10 +36,7 @@ SAID = {
     "noise_gate": ["a voice: -21 dBFS in, -21 dBFS out", "a fan: -61 dBFS in, -inf dBFS out"],
     "policy": ["frames of 20 ms, in mode 2", "the nearest is 'mutes_per_5_s'"],
     "statistics_and_observers": ["cut  the tail", "cut up to 1", "dropped {'cut': 3}"],
-    "loudspeaker": [
-        "without a gate\n  cut after 0.",
-        "with MicGate\n  cut after 2.",
-    ],
+    "loudspeaker": ["with no gate, 0.", "with MicGate, 2."],
     "my_agent": ["the agent spoke for 2.0 s"],
     "tools": [
         "the model calls weather with",

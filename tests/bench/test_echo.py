@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from framepipe.audio import pcm_of, samples_of, silence
+from framepipe.audio import pcm_of, scaled, silence
 from framepipe.bench.echo import Defence, EchoTrial, Room, echo_table, run_echo_trials
 from framepipe.conversation.playback_tap import PlaybackTap
 from framepipe.wav import WavReader, WavWriter
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         said = b"".join(wav.read_at(24_000))
     with WavReader(CLIPS / "hello.wav") as wav:
         word = b"".join(wav.read_at(24_000))[: 2 * 24_000]
-    came_back = silence(960) + pcm_of(samples_of(said) * 0.1)
+    came_back = silence(960) + scaled(said, 0.1)
     write(path / "agent.wav", said)
     write(path / "echo.wav", came_back)
     write(path / "word.wav", silence(4_800) + word + silence(4_800))
@@ -111,16 +111,14 @@ def test_in_the_recorded_room_no_word_over_the_agent_is_lost(
     audio_dir: Path, tmp_path: Path
 ) -> None:
     told = json.loads((audio_dir / "MANIFEST.json").read_text())
-    wanted = ("echo_reference.wav", "echo_minus20dB.wav", "tts_speech_02.wav", "fsdd_7_george.wav")
+    wanted = ("echo_reference.wav", "echo_minus20dB.wav", "fsdd_7_george.wav")
     clips = [clip for clip in told["clips"] if clip["file"] in wanted]
     for clip in clips:
         (tmp_path / clip["file"]).symlink_to(audio_dir / clip["file"])
     (tmp_path / "MANIFEST.json").write_text(json.dumps({"clips": clips}))
-    found = run_echo_trials(
-        tmp_path, returns_db=(-10.0, -30.0), defences=[Defence.GATE], processes=1
-    )
+    found = run_echo_trials(tmp_path, returns_db=(-30.0,), defences=[Defence.GATE], processes=1)
     for trial in found:
         assert (trial.suspects, trial.cuts) == (0, 0)
-        if trial.clip is not None and not trial.early and trial.return_db == -30.0:
+        if trial.clip is not None and not trial.early:
             assert trial.cut_after is not None
             assert trial.lost == 0.0
