@@ -296,9 +296,9 @@ class ClientProtocol:
         answer = self._book.swallow(item_id, at_ns)
         outputs: list[Output] = [*self._revocations.swallow(item_id, answer).withdrawn]
         if answer is not None:
-            outputs += self._cancel(answer, at_ns)
             if answer.turn is not None:
                 outputs.append(Withdrawn(turn=answer.turn, at_ns=at_ns))
+            outputs += self._cancel(answer, at_ns)
         return outputs + self._create(at_ns)
 
     def revoke(
