@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias, cast
 from attrs import evolve, field, frozen
 
 from framepipe import Pipeline
+from framepipe.conversation.profiles import profiles
 from framepipe.errors import LocalProtocolError, WiringError
 from framepipe.realtime.address import OPENAI_MODEL
 from framepipe.realtime.connection import Connect, connect
@@ -79,10 +80,19 @@ def usual(service: Service) -> Assemble:
             connect=service.connect,
         )
         turns = _ServerTurns(realtime, service.session)
+        barge_in = BargeIn()
+
+        async def set_suspect(value: Any) -> None:
+            barge_in.core.profiles = profiles(suspect=value)
+
         return Assembly(
-            pipeline=Pipeline(mic, LocalVad(), realtime, Playout(), BargeIn(), speaker),
-            values=turns.values,
-            settings={"threshold": turns.set_threshold, "silence_ms": turns.set_silence},
+            pipeline=Pipeline(mic, LocalVad(), realtime, Playout(), barge_in, speaker),
+            values={"suspect": "mute", **turns.values},
+            settings={
+                "suspect": set_suspect,
+                "threshold": turns.set_threshold,
+                "silence_ms": turns.set_silence,
+            },
         )
 
     return assemble

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from framepipe import Emit
 from framepipe.audio import silence
-from framepipe.errors import LocalProtocolError, WiringError
+from framepipe.errors import FrameError, LocalProtocolError, WiringError
 from framepipe.frames import AudioIn, Interrupt, Mute, Played, Problem, Transcript
 from framepipe.realtime.server import ServerSettings, server_in_process
 from framepipe.realtime.session import SemanticVad, SessionSettings
@@ -83,6 +83,9 @@ def test_the_services_turn_detection_changes_in_the_middle_of_a_call() -> None:
             service = Service(url="ws://127.0.0.1/v1/realtime", connect=server.connect)
             assembly = usual(service)(Mic(), WavSink())
             async with assembly.pipeline:
+                await assembly.settings["suspect"]("duck")
+                with pytest.raises(FrameError, match="must be 'mute' or 'duck'"):
+                    await assembly.settings["suspect"]("shout")
                 await assembly.settings["threshold"](0.7)
                 await assembly.settings["silence_ms"](800)
                 with pytest.raises(LocalProtocolError, match="threshold is 7"):
@@ -90,7 +93,7 @@ def test_the_services_turn_detection_changes_in_the_middle_of_a_call() -> None:
             return assembly.values, server.sessions[-1].session
 
     values, session = run_virtual(call)
-    assert values == {"threshold": 0.5, "silence_ms": 500}
+    assert values == {"suspect": "mute", "threshold": 0.5, "silence_ms": 500}
     detection = session.audio.input.turn_detection
     assert (detection.threshold, detection.silence_duration_ms) == (0.7, 800)
 
@@ -98,7 +101,7 @@ def test_the_services_turn_detection_changes_in_the_middle_of_a_call() -> None:
 def test_a_session_without_server_vad_has_nothing_to_set() -> None:
     session = SessionSettings(turn_detection=SemanticVad())
     assembly = usual(Service(url="ws://127.0.0.1/x", session=session))(Mic(), WavSink())
-    assert assembly.values == {}
+    assert assembly.values == {"suspect": "mute"}
     with pytest.raises(LocalProtocolError, match="no server VAD"):
         run_virtual(assembly.settings["threshold"], 0.5)
 
