@@ -7,6 +7,7 @@ import itertools
 import json
 import shutil
 import wave
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from attrs import define, field
 
-from framepipe import Frame
+from framepipe import Frame, Pipeline
 from framepipe.audio import samples_of
 from framepipe.clock import now_ns
 from framepipe.frames import AudioIn, AudioOut, Interrupt, InterruptionReport
@@ -194,3 +195,55 @@ def test_a_barge_in_cuts_the_page_and_the_server_where_the_sound_ended(seen: See
 
 def test_the_page_has_no_errors(seen: Seen) -> None:
     assert seen.errors == []
+
+
+def without_a_service(mic: object, speaker: object) -> Assembly:
+    return usual(Service(url="ws://127.0.0.1:9/v1/realtime"))(mic, speaker)
+
+
+def without_an_agent(mic: object, speaker: object) -> Assembly:
+    return Assembly(pipeline=Pipeline(mic, speaker, accepts=(AudioOut,)))
+
+
+async def words_after_talk(args: tuple[str, ...], *, token: str = "", leave: bool = False) -> str:
+    """What the page says when somebody presses *Talk*; ``leave``: and the server goes."""
+    from playwright.async_api import async_playwright
+
+    addresses: list[str] = []
+    async with async_playwright() as playwright, anyio.create_task_group() as tasks:
+        settings = TalkSettings(assemble=without_an_agent if leave else without_a_service, port=0)
+        tasks.start_soon(serve_page, settings, addresses.append)
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(args))
+        page = await browser.new_page()
+        await page.goto(addresses[0] + token)
+        await page.click("#start")
+        if leave:
+            await page.wait_for_selector("#link[data-state=open]")
+            tasks.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await page.wait_for_selector("#problem:not([hidden]), #over:not(:empty)")
+            said = await page.inner_text("body")
+            await browser.close()
+        tasks.cancel_scope.cancel()
+    return said
+
+
+@pytest.mark.parametrize(
+    ("without", "token", "says"),
+    [
+        (("--use-fake-device", "--use-fake-ui"), "", "There is no microphone. Connect one"),
+        (("--use-fake-ui",), "", "may not use the microphone. Allow it"),
+        ((), "x", "Wrong token: open the address that framepipe printed."),
+        ((), "", "ws://127.0.0.1:9: nobody listens there"),
+    ],
+    ids=["no microphone", "permission refused", "wrong token", "no service"],
+)
+def test_what_goes_wrong_is_said_on_the_page(
+    without: tuple[str, ...], token: str, says: str
+) -> None:
+    flags = tuple(flag for flag in FLAGS if not without or not flag.startswith(without))
+    assert says in anyio.run(partial(words_after_talk, flags, token=token))
+
+
+def test_a_server_that_stops_says_so_on_the_page() -> None:
+    assert "The call has ended." in anyio.run(partial(words_after_talk, FLAGS, leave=True))
