@@ -210,6 +210,7 @@ async def words_after_talk(args: tuple[str, ...], *, token: str = "", leave: boo
     from playwright.async_api import async_playwright
 
     addresses: list[str] = []
+    said = ""
     async with async_playwright() as playwright, anyio.create_task_group() as tasks:
         settings = TalkSettings(assemble=without_an_agent if leave else without_a_service, port=0)
         tasks.start_soon(serve_page, settings, addresses.append)
