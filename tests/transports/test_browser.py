@@ -284,6 +284,25 @@ def test_what_the_person_asks_for_is_told() -> None:
     assert asked == [("stop", None), ("setting", {"name": "x", "value": 1})]
 
 
+def test_audio_and_reports_after_the_end_of_the_pipeline_are_left_alone() -> None:
+    async def script(browser: Browser, middle: Middle, pipeline: Pipeline) -> None:
+        socket = Socket()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(browser.serve, socket)
+            await tick()
+            pipeline.stop()
+            await tick()
+            socket.say(mic(0))
+            socket.say({"type": "report", "seq": 0, "played": 5})
+            await tick()
+            assert not browser.is_over, "whoever runs the pipeline says why it ended"
+            browser.hang_up()
+            socket.lose()
+        assert middle.heard == []
+
+    play(script)
+
+
 def test_a_duck_and_an_unmute_are_orders_too() -> None:
     async def script(browser: Browser, middle: Middle, pipeline: Pipeline) -> None:
         socket = Socket()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 import anyio
@@ -18,7 +19,7 @@ import msgspec
 
 from framepipe import Emit, on
 from framepipe.conversation.remote_speaker import RemoteSpeakerCore, Report
-from framepipe.errors import RemoteProtocolError, TransportBroken, only_error
+from framepipe.errors import EmitError, RemoteProtocolError, TransportBroken, only_error
 from framepipe.frames import NS_PER_S, AudioIn, AudioOut, End, Interrupt, Mute, Played, Unmute
 from framepipe.frames import evolve as evolved
 from framepipe_processors.transports.page_link import PageLink, Wire, mic_audio
@@ -238,9 +239,11 @@ class BrowserMic:
         if not pcm or self._emit is None or self.ended.is_set():
             return
         self.position = start_sample + len(pcm) // 2
-        self._emit(
-            AudioIn(pcm=pcm, rate_hz=RATE_HZ, start_sample=start_sample, at_ns=self._emit.now_ns())
+        frame = AudioIn(
+            pcm=pcm, rate_hz=RATE_HZ, start_sample=start_sample, at_ns=self._emit.now_ns()
         )
+        with suppress(EmitError):  # the pipeline is over, and the page is about to hear of it
+            self._emit(frame)
 
     def end(self) -> None:
         """The page is gone: ``run`` returns."""
@@ -290,7 +293,8 @@ class BrowserSpeaker:
             return
         played = self._core.reported(report, self._emit.now_ns())
         if played is not None:
-            self._emit(played)
+            with suppress(EmitError):  # as for the microphone
+                self._emit(played)
 
     @on(AudioOut)
     def hand(self, frame: AudioOut) -> None:
