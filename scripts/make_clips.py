@@ -1,4 +1,4 @@
-"""Make the speech clips that ship with framepipe, from the list beside them.
+"""Make the speech clips that ship with framepipe, from the lists beside them.
 
 Needs espeak-ng. Run from the project's folder: python scripts/make_clips.py
 """
@@ -13,20 +13,29 @@ from pathlib import Path
 from framepipe.realtime.speech import RATE_HZ, VoiceError
 from framepipe.realtime.voice import Espeak
 
-CLIPS = Path(__file__).parents[1] / "framepipe" / "realtime" / "clips"
+ROOT = Path(__file__).parents[1]
+FOLDERS = (
+    ROOT / "framepipe" / "realtime" / "clips",
+    ROOT / "processors" / "framepipe_processors" / "clips",
+)
 
 
 def main() -> int:
-    """Write every clip of ``clips.json``; the same bytes every time."""
+    """Write every clip of each ``clips.json``; the same bytes every time."""
     try:
-        for clip in json.loads((CLIPS / "clips.json").read_text("utf-8"))["clips"]:
+        clips = [
+            (folder / clip["file"], clip)
+            for folder in FOLDERS
+            for clip in json.loads((folder / "clips.json").read_text("utf-8"))["clips"]
+        ]
+        for path, clip in clips:
             pcm = Espeak(clip["voice"]).speak(clip["text"])
-            with wave.open(str(CLIPS / clip["file"]), "wb") as file:
+            with wave.open(str(path), "wb") as file:
                 file.setnchannels(1)
                 file.setsampwidth(2)
                 file.setframerate(RATE_HZ)
                 file.writeframes(pcm)
-            sys.stdout.write(f"{clip['file']}: {len(pcm) / 2 / RATE_HZ:.2f} s\n")
+            sys.stdout.write(f"{path.name}: {len(pcm) / 2 / RATE_HZ:.2f} s\n")
     except VoiceError as error:
         sys.stderr.write(f"{error}\n")
         return 1
