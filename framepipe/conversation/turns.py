@@ -947,7 +947,8 @@ class TurnCore:
         # It had made an answer void of which nothing was heard: that is owed again.
         turn.joined, turn.end_ns = [], at_ns
         turn.revoked.clear()
-        return [*self._tell(turn), Revoke(item_ids=(), respond=True, at_ns=at_ns)]
+        owed = Revoke(item_ids=tuple(turn.items), respond=True, at_ns=at_ns)
+        return [*self._tell(turn), owed]
 
     def _begin_with_loose(self, at_ns: int) -> list[Command]:
         """Speech over the answer to a noise has nothing before it now."""

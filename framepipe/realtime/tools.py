@@ -14,6 +14,10 @@ against the signature before the function sees them. Whatever goes wrong (argume
 fit, an exception, too much time) is told to the model as text, because the model is who can do
 something about it.
 
+A tool that changes something in the world is marked ``effects=True``: where `Turns` keeps the
+user's turns it is called only when the turn that wants it is committed. What takes long and
+changes nothing, a quote or a hold that lapses, can be done meanwhile (`Tool.prepare`).
+
 An ``async`` function runs in the event loop. A plain function runs in a worker thread, so that it
 may block; one that never blocks can be marked ``inline=True`` and is then called in the loop,
 where it holds up everything else and no time limit can stop it. Threads and virtual time do not
@@ -48,6 +52,9 @@ _R = TypeVar("_R")
 
 TIME_LIMIT_S: Final = 10.0
 """How long a tool may take unless it says otherwise; people hang up after that."""
+
+PREPARED: Final = "prepared"
+"""Name of the parameter for what `Tool.prepare` returned."""
 
 MAX_NAME_CHARACTERS: Final = 64
 """Longest name of a function that the service takes."""
@@ -103,6 +110,7 @@ class Tool(Generic[_P, _R]):
         self._arguments = _struct(self.name, function, _argument_meanings(doc))
         self.schema = _schema(self.name, self._arguments)
         self._decoder = msgspec.json.Decoder(self._arguments)
+        self._prepare: Callable[..., Any] | None = None
 
     def __repr__(self) -> str:
         return f"<tool {self.name}{inspect.signature(self.function)}>"
@@ -121,8 +129,40 @@ class Tool(Generic[_P, _R]):
             "parameters": self.schema,
         }
 
+    def prepare(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Mark what is called as soon as the model asks, before the user's turn is committed.
+
+        It takes the same arguments, runs as the tool does (``async`` or plain), and changes
+        nothing that lasts: when the turn is revoked it is cancelled, or its result thrown away.
+        The tool finds the result in its parameter ``prepared``, of which the model knows nothing.
+
+        Args:
+            function: What prepares.
+
+        Raises:
+            LocalProtocolError: The tool has no parameter ``prepared``, or is prepared already.
+        """
+        if not self.takes_prepared:
+            raise LocalProtocolError(
+                f"{self.name} has no parameter {PREPARED!r}, which gets what {function!r} returns"
+            )
+        if self._prepare is not None:
+            raise LocalProtocolError(f"{self.name} is prepared by {self._prepare!r} already")
+        self._prepare = function
+        return function
+
+    @property
+    def is_prepared(self) -> bool:
+        """Something is called before it; see `prepare`."""
+        return self._prepare is not None
+
+    @property
+    def takes_prepared(self) -> bool:
+        """The function has a parameter for what was prepared."""
+        return PREPARED in inspect.signature(self.function).parameters
+
     def bind(self, arguments: str) -> Callable[[], _R]:
-        """The function with the model's arguments.
+        """The function with the model's arguments; not for one that is prepared.
 
         Args:
             arguments: JSON text; empty stands for no arguments.
@@ -130,12 +170,26 @@ class Tool(Generic[_P, _R]):
         Raises:
             ToolError: They do not fit the signature; the message is for the model.
         """
+        return partial(self.function, **self._named(arguments))
+
+    def bind_prepare(self, arguments: str) -> Callable[[], Any] | None:
+        """What prepares, with the model's arguments; ``None``: nothing does.
+
+        Args:
+            arguments: JSON text; empty stands for no arguments.
+
+        Raises:
+            ToolError: As `bind`.
+        """
+        named = self._named(arguments)
+        return None if self._prepare is None else partial(self._prepare, **named)
+
+    def _named(self, arguments: str) -> dict[str, Any]:
         try:
             checked = self._decoder.decode(arguments or "{}")
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise ToolError(f"the arguments of {self.name} are wrong: {error}") from error
-        named = {field: getattr(checked, field) for field in self._arguments.__struct_fields__}
-        return partial(self.function, **named)
+        return {field: getattr(checked, field) for field in self._arguments.__struct_fields__}
 
 
 @overload
@@ -191,6 +245,11 @@ def by_name(tools: tuple[Tool[..., Any], ...]) -> Mapping[str, Tool[..., Any]]:
     for one in tools:
         if not isinstance(one, Tool):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise LocalProtocolError(f"{one!r} is no tool; mark the function with @tool")
+        if one.takes_prepared and not one.is_prepared:
+            raise LocalProtocolError(
+                f"{one.name} has a parameter {PREPARED!r} and nothing prepares it; mark a function "
+                f"with @{one.name}.prepare"
+            )
         if one.name in named:
             raise LocalProtocolError(f"two tools are named {one.name!r}; rename one")
         named[one.name] = one
@@ -208,6 +267,8 @@ def _struct(
         ) from error
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     for key, parameter in inspect.signature(function).parameters.items():
+        if key == PREPARED:
+            continue
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise LocalProtocolError(
                 f"{name}: {parameter} cannot be named in JSON; give each argument a name of its own"

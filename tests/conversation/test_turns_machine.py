@@ -101,10 +101,9 @@ class TurnsMachine(RuleBasedStateMachine):
                 case TurnAmended(turn_id=turn_id, amended_by=by):
                     assert self.state_of[turn_id] == "committed"
                     assert self.state_of[by] in ("provisional", "revised")
-                case Revoke(item_ids=(), respond=True):
-                    newest = next(reversed(self.items_of.values()))
-                    self.revoked_items.difference_update(newest)  # their answer is owed again
-                    self.unanswered = [*newest, *self.unanswered]
+                case Revoke(item_ids=item_ids, respond=True):
+                    self.revoked_items.difference_update(item_ids)  # their answer is owed again
+                    self.unanswered = [*item_ids, *self.unanswered]
                 case Revoke(item_ids=item_ids):
                     assert not self.revoked_items.intersection(item_ids)
                     self.revoked_items.update(item_ids)
