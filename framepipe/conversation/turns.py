@@ -37,6 +37,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 from attrs import define, evolve, field, frozen
 
+from framepipe.conversation.objections import objects
 from framepipe.errors import FrameError
 from framepipe.frames import (
     NS_PER_S,
@@ -432,6 +433,7 @@ class TurnCore:
         read_back_ms: An answer heard for so long without objection commits its turn.
         hold: After which speech answers are held: after an interruption, or always; the answer
             is then prepared early and heard when ``end_of_turn`` says so.
+        objects: Whether words may be an objection; they then withdraw a call that waits.
         hint: What the model is told of a correction.
 
     Attributes:
@@ -454,6 +456,7 @@ class TurnCore:
         join_ms: int = JOIN_MS,
         read_back_ms: int = READ_BACK_MS,
         hold: Literal["interruption", "always"] = "interruption",
+        objects: Callable[[str], bool] = objects,
         hint: Callable[[Correction], str] = english_hint,
     ) -> None:
         for name, value, least in (
@@ -476,6 +479,7 @@ class TurnCore:
         self._join_ms = join_ms
         self._read_back_ms = read_back_ms
         self._always = hold == "always"
+        self._objects = objects
         self._hint = hint
         # The ears.
         self._base_ns: int | None = None  # engine time of the capture clock's sample 0, at most
@@ -731,34 +735,46 @@ class TurnCore:
         if not words_are_whole or not self._is_transcribed(turn):
             return []
         made = self._close_joint(turn)
-        if self._earlier is not None:
-            self._earlier.is_undecided = False
+        earlier = self._earlier
+        if earlier is not None and earlier.is_undecided:
+            if self._has_waiting_calls(earlier) and self._objects(self._text(turn.rest)):
+                return made + self._supersede(turn, earlier, "")
+            earlier.is_undecided = False
         return made
 
+    def _has_waiting_calls(self, turn: _Turn) -> bool:
+        return any(r.calls and r.user is turn and not r.is_void for r in self._replies.values())
+
     def _correction(self, turn: _Turn) -> tuple[Correction | None, _Turn]:
-        later = self._text(turn.rest)
+        """What is corrected: the nearest words before, of this turn or of an earlier one."""
+        later, earlier = self._text(turn.rest), self._earlier
         if self._corrections is None or not later:
             return None, turn
-        if turn.joined:
-            return self._corrections.correction(self._text(turn.joined), later), turn
-        earlier = self._earlier
-        if earlier is not None:
-            if not earlier.is_undecided:
-                return None, turn
-            return self._corrections.correction(self._text(earlier.items), later), earlier
-        for past in reversed(self._recent):
-            found = self._corrections.correction(self._text(past.items), later)
+        if earlier is not None and not earlier.is_undecided:
+            return None, turn
+        before: list[tuple[_Turn, list[str]]] = [(turn, turn.joined)] if turn.joined else []
+        before += [] if earlier is None else [(earlier, earlier.items)]
+        before += [(past, past.items) for past in reversed(self._recent)]
+        for target, items in before:
+            found = self._corrections.correction(self._text(items), later)
             if found is not None:
-                return found, past
+                return found, target
         return None, turn
 
     def _correct(self, turn: _Turn, target: _Turn, found: Correction, at_ns: int) -> list[Command]:
         hint = self._hint(found)
         if target is turn:
-            return [*self._close_joint(turn, hint), *self._tell(turn)]
-        if target is self._earlier:
-            return self._supersede(turn, target, hint)
-        turn.supersedes = target.turn_id
+            answered = any(
+                r.is_alive and {*r.item_ids} & {*turn.rest} for r in self._replies.values()
+            )
+            # The model has answered all of it by now, and has heard the correction itself.
+            return [*self._close_joint(turn, "" if answered else hint), *self._tell(turn)]
+        earlier, made = self._earlier, self._close_joint(turn)
+        if earlier is not None:
+            made += self._supersede(turn, earlier, hint if target is earlier else "")
+        if target is earlier:
+            return made
+        turn.supersedes = turn.supersedes or target.turn_id
         later = list(self._recent)[self._recent.index(target) :]
         amended = TurnAmended(
             turn_id=target.turn_id,
@@ -770,7 +786,7 @@ class TurnCore:
         )
         # Who has heard the whole answer corrects it in the open, and the model understands.
         hints = self._revoke(turn, (), hint) if turn.disturbed else []
-        return [*self._tell(turn), amended, *hints]
+        return [*made, *self._tell(turn), amended, *hints]
 
     def _supersede(self, turn: _Turn, old: _Turn, hint: str) -> list[Command]:
         """The earlier turn is revoked, and its words belong to the newer one."""

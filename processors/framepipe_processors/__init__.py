@@ -7,5 +7,6 @@ from framepipe_processors.mic_gate import MicGate as MicGate
 from framepipe_processors.playout import Playout as Playout
 from framepipe_processors.realtime import Realtime as Realtime
 from framepipe_processors.resample import Resample as Resample
+from framepipe_processors.turns import Turns as Turns
 from framepipe_processors.wav_sink import WavSink as WavSink
 from framepipe_processors.wav_source import WavSource as WavSource

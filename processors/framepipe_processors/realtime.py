@@ -31,16 +31,19 @@ from framepipe.frames import (
     ConnectionState,
     DropParked,
     End,
+    GuardTools,
     Heard,
     Hold,
     Interrupt,
     InterruptionReport,
     InterruptionTotals,
     Problem,
+    Proceed,
     Release,
     ReplyPending,
     Revoke,
     Say,
+    Speak,
     SpeechStarted,
     SpeechStopped,
     Swallow,
@@ -139,9 +142,10 @@ class Realtime:
     service's `SpeechStarted` and `SpeechStopped`; `Transcript`, `ToolCall`, `ToolResult`, `Usage`,
     `Problem`, `ConnectionState`, `InterruptionReport`, at the end `InterruptionTotals`; and, when
     the agent falls silent, what was heard of its words as a `Transcript` that is an estimate.
-    Takes `TextIn`, `Say` and `ToolResult` from above. On an `Interrupt` it truncates what was not
-    heard and cancels; on a `Revoke` it takes back what was said and begun because of a user turn.
-    At the end of the call it finishes the answer that is owed, then closes.
+    Takes `TextIn`, `Say` and `ToolResult` from above, and from below `Speak`. On an `Interrupt` it
+    truncates what was not heard and cancels; on a `Revoke` it takes back what was said and begun
+    because of a user turn. Where `Turns` stands below it, tools with effects wait until their turn
+    is committed. At the end of the call it finishes the answer that is owed, then closes.
 
     A connection that is lost is made again: the new session has the settings, the conversation as
     the user heard it, and the microphone audio since the user's last words (30 s at most). What
@@ -329,6 +333,20 @@ class Realtime:
             frame.item_ids, at_ns, hint=frame.hint, respond=frame.respond
         )
         return self._performed(outputs, at_ns)
+
+    @on(GuardTools, Proceed)
+    def guard(self, frame: GuardTools | Proceed) -> None:
+        """Tools with effects wait from now on; or one of them need not wait any more."""
+        if isinstance(frame, Proceed):
+            self._runner.proceed(frame.call_id)
+        else:
+            self._runner.guard()
+
+    @on(Speak)
+    def speak(self, frame: Speak) -> list[Made]:
+        """The model speaks the text, when it may speak."""
+        at_ns = self._now_ns()
+        return self._performed(self._protocol.say(frame.text, at_ns), at_ns)
 
     @on(Undo)
     def note_undo(self, frame: Undo) -> list[Made | Undo]:

@@ -49,6 +49,16 @@ class Wants:
         return Correction(earlier.split()[-1], words[-1])
 
 
+class OnlyOf(Wants):
+    """The same, of one turn only."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def correction(self, earlier: str, later: str, /) -> Correction | None:
+        return super().correction(earlier, later) if earlier == self.text else None
+
+
 class Complete:
     """Words are a whole turn after 400 ms, unless they end in "and"."""
 
@@ -538,6 +548,39 @@ def test_a_double_correction_gives_a_hint_for_each() -> None:
     hints = [revoke.hint for revoke in of(script.made, Revoke) if revoke.hint]
     assert len(hints) == 2
     assert script.turns()[-1] == ("turn-1", "committed", "to Denver no Chicago no Boston")
+
+
+def test_an_objection_withdraws_a_call_that_waits() -> None:
+    script = Script()
+    script.says("U1", 1_000, 2_000, "yes please")
+    script.answer(1, "U1", ms=6_000)
+    script.tell(effect("call-1", 1))
+    script.at(3_200).starts("U2")
+    script.cut(1, heard_ms=1_100)
+    script.at(4_000).stops("U2", 3_500)
+    script.words("U2", "wait, stop")
+    script.at(20_000)
+
+    assert of(script.made, Revoke) == [Revoke(item_ids=("U1",), hint="", respond=False)]
+    assert of(script.made, Proceed) == []
+
+
+def test_a_correction_of_what_was_said_before_a_yes_takes_the_yes_with_it() -> None:
+    script = Script(TurnCore(corrections=OnlyOf("to Denver")))
+    script.says("U1", 1_000, 2_000, "to Denver")
+    script.at(5_000)
+    script.says("U2", 6_000, 6_500, "yes")
+    script.answer(1, "U2", ms=6_000)
+    script.tell(effect("call-1", 1))
+    script.at(7_800).starts("U3")
+    script.cut(1, heard_ms=1_100)
+    script.at(8_800).stops("U3", 8_300)
+    script.words("U3", "no Chicago")
+    script.at(20_000)
+
+    assert of(script.made, Proceed) == []
+    assert [amended.turn_id for amended in of(script.made, TurnAmended)] == ["turn-1"]
+    assert ("turn-2", "revoked", "yes") in script.turns()
 
 
 # --- what was no speech -----------------------------------------------------------------------
