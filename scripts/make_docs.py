@@ -9,7 +9,8 @@ Nothing of this is done by hand:
 - the other pages of `PAGES` from the docstrings of public names;
 - a fenced block below ``<!-- include: examples/x.py -->`` becomes the text of that file, and below
   ``<!-- include: examples/x.py#name -->`` the text of one class or function in it; what stands
-  between ``<!-- table: barge-in -->`` and ``<!-- end -->`` becomes the table of `BargeInCore`.
+  between ``<!-- table: barge-in -->`` and ``<!-- end -->`` becomes the table of `BargeInCore`, and
+  with ``turns`` in that place the one of `TurnCore`.
 """
 
 from __future__ import annotations
@@ -108,6 +109,7 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
             "framepipe.realtime.ears",
             "framepipe.realtime.speech",
             "framepipe.realtime.voice",
+            "framepipe.realtime.tools",
             "framepipe.realtime.connection",
         ),
     ),
@@ -139,6 +141,10 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
             "framepipe.conversation.profiles",
             "framepipe.conversation.backchannels",
             "framepipe.conversation.third_stage",
+            "framepipe.conversation.turns",
+            "framepipe.conversation.objections",
+            "framepipe.conversation.fallback",
+            "framepipe.conversation.idle",
             "framepipe.conversation.playout",
             "framepipe.conversation.speaker",
             "framepipe.conversation.repair",
@@ -508,14 +514,19 @@ def one_of(source: str, name: str, where: str) -> str:
     raise DocsError(f"{where} has no class or function {name}")
 
 
-# --- the table of barge-in -------------------------------------------------------------------
+# --- the tables of the decisions -------------------------------------------------------------
 
-_TABLE = re.compile(r"(<!-- table: barge-in -->\n).*?(<!-- end -->)", re.S)
+_TABLE = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.S)
+
+_TABLES = {
+    "barge-in": "framepipe.conversation.bargein_table",
+    "turns": "framepipe.conversation.turns",
+}
 
 
-def barge_in_table() -> str:
-    """What `BargeInCore` does, and what the words in its cells mean."""
-    core = importlib.import_module("framepipe.conversation.bargein_table")
+def decision_table(name: str) -> str:
+    """What a core does in each state, and what the words in its cells mean."""
+    core = importlib.import_module(_TABLES[name])
     table: Mapping[Any, Mapping[Any, Any]] = core.TABLE
     states = list(core.State)
     made = [
@@ -643,7 +654,7 @@ def pages() -> dict[Path, str]:
     for path in (ROOT / "README.md", *sorted(DOCS.rglob("*.md"))):
         if path not in made:
             page = with_code(path.read_text("utf-8"), path.relative_to(ROOT).as_posix())
-            made[path] = _TABLE.sub(lambda m: f"{m[1]}\n{barge_in_table()}\n\n{m[2]}", page)
+            made[path] = _TABLE.sub(lambda m: f"{m[1]}\n{decision_table(m[2])}\n\n{m[3]}", page)
     return made
 
 

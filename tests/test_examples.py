@@ -30,6 +30,11 @@ SAID = {
         "BargeIn   Interrupt",
         "cut:",
     ],
+    "correction": [
+        "revoked: the answer to 1 item",
+        "what does Oslo to Chicago cost on Friday?",
+        "booked: Oslo to Chicago, Friday, for 110 euros",
+    ],
     "echo": ["heard 1.00 s of audio"],
     "fork_recorder": ["the call had 100 frames", "Counter dropped 0", "Recorder dropped 6"],
     "from_thread": ["2400 samples in 50 blocks arrived in order"],

@@ -11,7 +11,7 @@ from framepipe import Frame, Pipeline
 from framepipe.clock import now_ns
 from framepipe.conversation.endpointing import GrowingSilence
 from framepipe.conversation.relations import SpokenCorrections
-from framepipe.frames import AudioOut, Interrupt, Proceed, Revoke, ToolCall, Transcript, UserTurn
+from framepipe.frames import Interrupt, Proceed, Revoke, ToolCall, Transcript, UserTurn
 from framepipe.realtime.answer_plan import Pace
 from framepipe.realtime.booking import Booking
 from framepipe.realtime.mind import Mind, given_words
@@ -20,9 +20,8 @@ from framepipe.realtime.session import ServerVad, SessionSettings, Transcription
 from framepipe.realtime.tools import tool
 from framepipe.realtime.voice import ShippedClips
 from framepipe.realtime.window_detectors import LoudWindows
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import Act, Pause, ScriptedUser, Speech, run_virtual
 from framepipe_processors import BargeIn, LocalVad, Playout, Realtime, Turns, WavSink
-from tests.conversations import NoisyUser
 
 _F = TypeVar("_F")
 
@@ -38,12 +37,14 @@ class Call:
         bookings: Origin and destination of every flight that was booked, and when.
         frames: Every frame that was emitted, and when (milliseconds).
         heard_ms: When something of the agent reached the ear, and for how long.
+        heard_turns: The agent's turns of which something did, in order.
         items: The conversation as the service has it at the end: role or type, and text.
     """
 
     bookings: list[tuple[int, str, str]] = field(factory=list[tuple[int, str, str]])
     frames: list[tuple[int, Frame]] = field(factory=list[tuple[int, Frame]])
     heard_ms: list[tuple[int, int]] = field(factory=list[tuple[int, int]])
+    heard_turns: list[int] = field(factory=list[int])
     items: list[tuple[str, str]] = field(factory=list[tuple[str, str]])
 
     def of(self, kind: type[_F]) -> list[_F]:
@@ -54,6 +55,15 @@ class Call:
         shown = (UserTurn, Transcript, Revoke, Proceed, Interrupt, ToolCall)
         lines = [f"{at:6d} {frame}" for at, frame in self.frames if isinstance(frame, shown)]
         return "\n".join(lines)
+
+
+def _acts(said: Sequence[Said], length_ms: int) -> list[Act]:
+    acts: list[Act] = []
+    at_ms = 0
+    for start_ms, speech_ms, _ in said:
+        acts += [Pause(start_ms - at_ms), Speech(speech_ms)]
+        at_ms = start_ms + speech_ms
+    return [*acts, Pause(length_ms - at_ms)]
 
 
 async def _call(
@@ -103,7 +113,7 @@ async def _call(
 
     async with server_in_process(settings) as server:
         pipeline = Pipeline(
-            NoisyUser([(start, length) for start, length, _ in said], length_ms),
+            ScriptedUser(*_acts(said, length_ms), block_ms=20),
             LocalVad(second_stage=False),
             Realtime(session, connect=server.connect, tools=(book_flight,), seed=1),
             Turns(**wanted),
@@ -123,7 +133,10 @@ async def _call(
             )
             role = item.role if isinstance(item.role, str) else item.type
             call.items.append((role, text))
-    call.heard_ms.extend((run.at_ns // 1_000_000, run.n_samples // 24) for run in sink.heard_log)
+    for run in sink.heard_log:
+        call.heard_ms.append((run.at_ns // 1_000_000, run.n_samples // 24))
+        if run.turn not in call.heard_turns:
+            call.heard_turns.append(run.turn)
     return call
 
 
@@ -139,12 +152,3 @@ def call(
     mind = Booking() if mind is None else mind
     pace = Pace(first_audio_ms=(300, 300)) if pace is None else pace
     return run_virtual(_call, said, length_ms, mind, pace, silence_ms, options)
-
-
-def voices(call: Call) -> list[int]:
-    """The turns of the agent that were let through, in order."""
-    seen: list[int] = []
-    for frame in call.of(AudioOut):
-        if frame.turn not in seen:
-            seen.append(frame.turn)
-    return seen

@@ -9,7 +9,7 @@ from framepipe.errors import LocalProtocolError
 from framepipe.frames import ToolCall
 from framepipe.realtime.tool_runner import Outcome, ToolRunner
 from framepipe.realtime.tools import by_name, tool
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 
 
 def call(name: str, call_id: str = "c1") -> ToolCall:
