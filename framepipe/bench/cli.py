@@ -47,7 +47,8 @@ def interruption(
 ) -> None:
     """How fast and how rightly each policy silences and cuts the agent."""
     from framepipe.bench.clips import Room, noise_called
-    from framepipe.bench.interruption import QUICK_PHASES, run_trials
+    from framepipe.bench.echo import Defence, echo_table, run_echo_trials
+    from framepipe.bench.interruption import PHASES, QUICK_PHASES, run_trials
     from framepipe.bench.table import clip_table, other_table, speech_table
 
     room = Room(
@@ -58,20 +59,31 @@ def interruption(
         in_step=in_step,
     )
     console = Console(width=max(Console().width, WIDTH))
-    columns = (TextColumn("clips"), BarColumn(), MofNCompleteColumn())
+    repeats = QUICK_PHASES if quick else phases
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task("clips", total=None)
         trials = run_trials(
             audio,
-            phases=QUICK_PHASES if quick else phases,
+            phases=repeats,
             room=room,
             processes=processes,
             progress=lambda done, of: bar.update(task, completed=done, total=of),
         )
+        own = bar.add_task("the agent's own voice", total=None)
+        echoes = run_echo_trials(
+            audio,
+            phases=max(1, repeats // PHASES),
+            defences=(Defence.GATE,),
+            processes=processes,
+            progress=lambda done, of: bar.update(own, completed=done, total=of),
+        )
     console.print(speech_table(trials))
     console.print(other_table(trials))
+    if echoes:
+        console.print(echo_table(echoes))
     console.print(clip_table(trials, most=None if clips else WORST))
     console.print("In brackets 95 % intervals, one recording counting as one observation.")
 
