@@ -35,6 +35,7 @@ from framepipe.realtime.events import (
 )
 from framepipe.realtime.mind import Ears
 from framepipe.realtime.refusals import buffer_too_small, invalid_value
+from framepipe.realtime.semantic_end import silence_ms
 from framepipe.realtime.server_agenda import MS, Agenda, padding
 from framepipe.realtime.server_audio import Incoming
 from framepipe.realtime.server_conversation import (
@@ -112,7 +113,7 @@ class ServerHearing:
         self._session = session
         self._speech_began = speech_began
         self._turn_ended = turn_ended
-        self._vad = ServerVad(detector)
+        self._vad = ServerVad(detector, self._silence_wanted_ms)
         self._vad.configure(vad_settings(session))
         self._incoming = Incoming(input_format(session))
         self._buffer = bytearray()
@@ -192,6 +193,15 @@ class ServerHearing:
         if turns is not None and turns.create_response is True:
             self._turn_ended()
 
+    def _silence_wanted_ms(self, silent_sample: int) -> int:
+        """By the words of the segment that is open, as far as the ears make them out."""
+        turns = turn_detection(self._session)
+        eagerness = "auto" if turns is None else str(turns.eagerness)
+        start = 2 * (self._segment_start - self._buffer_start)
+        spoken = bytes(self._buffer[start : 2 * (silent_sample - self._buffer_start)])
+        words = self._ears(self._audio_items, spoken) if self._ears else None
+        return silence_ms(words, eagerness)
+
     def commit(self) -> None:
         """The client says that a turn has ended.
 
@@ -204,6 +214,7 @@ class ServerHearing:
             raise buffer_too_small(buffered_ms)
         self._vad.forget()
         self._commit(self._agenda.new_id("item"), start, self._vad.appended_samples)
+        self._trim()
 
     def _commit(
         self, item_id: str, start_sample: int, end_sample: int, *, silent: bool = False
@@ -233,7 +244,6 @@ class ServerHearing:
         self._agenda.send(ConversationItemDone(previous_item_id=previous, item=item))
         if wants_transcripts(self._session):
             self._transcribe(held)
-        self._trim()
 
     def _transcribe(self, held: Held) -> None:
         text = _UNHEARD if held.heard is None else held.heard
@@ -333,4 +343,5 @@ class ServerHearing:
         self._agenda.send(ConversationItemAdded(previous_item_id=previous, item=prompt))
         self._agenda.send(ConversationItemDone(previous_item_id=previous, item=prompt))
         self._commit(item_id, start_sample, end_sample, silent=True)
+        self._trim()
         self._turn_ended()

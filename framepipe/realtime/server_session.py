@@ -4,8 +4,8 @@ An update says only what changes. It is checked whole before any of it is taken:
 is refused leaves the session as it was.
 
 Where this server is less than the service: it stores noise reduction, truncation and the like
-without acting on them; a semantic turn detection is a longer silence; there are no transcription
-sessions.
+without acting on them; a semantic turn detection is an approximation (`semantic_end`); there are
+no transcription sessions.
 
 Source: realtime reference, section 2.
 """
@@ -36,6 +36,7 @@ from framepipe.realtime.refusals import (
     unknown_parameter,
     voice_is_settled,
 )
+from framepipe.realtime.semantic_end import LONGEST_MS
 from framepipe.realtime.server_audio import FORMATS
 from framepipe.realtime.server_vad import VadSettings
 
@@ -51,10 +52,6 @@ _IDLE_TIMEOUT_MS = (1_000, 60_000)
 """Least and most; the service refuses what is outside, but its bounds are nowhere said."""
 
 _PCM = AudioFormat(type="audio/pcm", rate=24_000)
-
-_SEMANTIC_SILENCE_MS = {"low": 2_000, "medium": 1_000, "auto": 1_000, "high": 500}
-"""The service asks a model whether the user has finished; here a silence stands in for it, longer
-where the setting asks for patience."""
 
 
 def default_session(*, session_id: str, model: str, expires_at: int) -> Session:
@@ -199,7 +196,8 @@ def vad_settings(session: Session) -> VadSettings | None:
     if turns is None:
         return None
     if turns.type == "semantic_vad":
-        return VadSettings(silence_duration_ms=_SEMANTIC_SILENCE_MS[str(turns.eagerness)])
+        longest_ms = LONGEST_MS[str(turns.eagerness)]
+        return VadSettings(silence_duration_ms=longest_ms, by_words=True)
     return VadSettings(
         threshold=cast("float", turns.threshold),
         prefix_padding_ms=cast("int", turns.prefix_padding_ms),
@@ -325,7 +323,7 @@ def _check_audio(audio_input: AudioInput, audio_output: AudioOutput) -> None:
     _check_range(turns.silence_duration_ms, 0, 10_000, f"{path}.silence_duration_ms")
     if turns.idle_timeout_ms is not None:
         _check_range(turns.idle_timeout_ms, *_IDLE_TIMEOUT_MS, f"{path}.idle_timeout_ms")
-    if turns.eagerness is not UNSET and turns.eagerness not in _SEMANTIC_SILENCE_MS:
+    if turns.eagerness is not UNSET and turns.eagerness not in LONGEST_MS:
         raise invalid_value(
             f"Invalid value: '{turns.eagerness}'. Supported values are: 'low', 'medium', 'high' "
             "and 'auto'.",

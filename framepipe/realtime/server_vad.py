@@ -12,9 +12,12 @@ prefix, ``audio_end_ms`` includes the silence.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from attrs import frozen
+
+from framepipe.realtime.semantic_end import FIRST_LOOK_MS
 
 RATE_HZ = 24_000
 """The service's own rate; other formats are brought to it first."""
@@ -28,6 +31,10 @@ WINDOW_SAMPLES = RATE_HZ * WINDOW_MS // 1000
 _HYSTERESIS = 0.15
 """Speech goes on while the probability stays above the threshold minus this, as in Silero's own
 iterator: between two syllables the probability dips below any threshold that is worth having."""
+
+Patience = Callable[[int], int]
+"""Called with the sample at which the user fell silent, when that has lasted for a moment; the
+silence in milliseconds that ends this segment."""
 
 
 class SpeechDetector(Protocol):
@@ -57,11 +64,13 @@ class VadSettings:
         threshold: 0.0 to 1.0; higher needs clearer speech.
         prefix_padding_ms: Audio kept from before the detection.
         silence_duration_ms: Silence that closes a segment.
+        by_words: Less silence may close it, if the words are a whole turn.
     """
 
     threshold: float = 0.5
     prefix_padding_ms: int = 300
     silence_duration_ms: int = 500
+    by_words: bool = False
 
 
 @frozen(kw_only=True)
@@ -87,13 +96,20 @@ class SegmentClosed:
 
 
 class ServerVad:
-    """Cuts appended audio into windows and finds the segments of speech in them."""
+    """Cuts appended audio into windows and finds the segments of speech in them.
 
-    def __init__(self, detector: SpeechDetector) -> None:
+    Args:
+        detector: Judges a window.
+        patience: Decides how much silence ends a segment, where the settings leave it open.
+    """
+
+    def __init__(self, detector: SpeechDetector, patience: Patience | None = None) -> None:
         self.settings: VadSettings | None = VadSettings()
         """``None`` turns detection off: audio is counted, the detector is not asked."""
         self.appended_samples = 0
         self._detector = detector
+        self._patience = patience
+        self._wanted_ms: int | None = None
         self._pending = bytearray()  # the unfinished window
         self._open = False
         self._silence_samples = 0
@@ -103,16 +119,15 @@ class ServerVad:
         """Whether a segment is open."""
         return self._open
 
-    def receive(self, pcm: bytes) -> list[SegmentOpened | SegmentClosed]:
-        """Take appended audio.
+    def receive(self, pcm: bytes) -> Iterator[SegmentOpened | SegmentClosed]:
+        """Take appended audio. What comes back is to be exhausted: it is found on the way.
 
         Args:
             pcm: Whole samples, 24 kHz mono, signed 16-bit little-endian, any number of them.
 
-        Returns:
+        Yields:
             The edges found in it, in order.
         """
-        edges: list[SegmentOpened | SegmentClosed] = []
         window_bytes = 2 * WINDOW_SAMPLES
         self._pending += pcm
         end_sample = self.appended_samples - self.appended_samples % WINDOW_SAMPLES
@@ -124,9 +139,8 @@ class ServerVad:
                 window = bytes(self._pending[offset : offset + window_bytes])
                 edge = self._judge(self._detector.probability(window), end_sample, self.settings)
                 if edge is not None:
-                    edges.append(edge)
+                    yield edge
         del self._pending[:whole_bytes]
-        return edges
 
     def forget(self) -> None:
         """Close an open segment without an edge: the client cleared or committed by itself.
@@ -143,6 +157,15 @@ class ServerVad:
             self._detector.reset()
         self.settings = settings
 
+    def _silence_ms(self, end_sample: int, settings: VadSettings) -> int:
+        """How much silence ends the segment; by the words, once there is a pause to look at."""
+        if not settings.by_words or self._patience is None:
+            return settings.silence_duration_ms
+        if self._wanted_ms is None and self._silence_samples * 1000 >= FIRST_LOOK_MS * RATE_HZ:
+            wanted_ms = self._patience(end_sample - self._silence_samples)
+            self._wanted_ms = min(wanted_ms, settings.silence_duration_ms)
+        return settings.silence_duration_ms if self._wanted_ms is None else self._wanted_ms
+
     def _judge(
         self, probability: float, end_sample: int, settings: VadSettings
     ) -> SegmentOpened | SegmentClosed | None:
@@ -154,9 +177,11 @@ class ServerVad:
             return SegmentOpened(detected_sample=end_sample)
         if probability >= max(settings.threshold - _HYSTERESIS, 0.01):
             self._silence_samples = 0
+            self._wanted_ms = None
             return None
         self._silence_samples += WINDOW_SAMPLES
-        if self._silence_samples * 1000 < settings.silence_duration_ms * RATE_HZ:
+        if self._silence_samples * 1000 < self._silence_ms(end_sample, settings) * RATE_HZ:
             return None
+        self._wanted_ms = None
         self._open = False
         return SegmentClosed(end_sample=end_sample)

@@ -35,6 +35,7 @@ from framepipe.realtime.mind import (
     Words,
     given_words,
 )
+from framepipe.realtime.semantic_end import silence_ms
 from framepipe.realtime.server_agenda import Sent
 from framepipe.realtime.server_protocol import ServerProtocol
 from framepipe.realtime.server_session import turn_detection
@@ -454,6 +455,47 @@ def test_a_semantic_vad_ends_turns_later_for_patient_listeners() -> None:
         came = client.say(SPEECH, *[SILENCE] * 100)
         ends.append(only(came, "input_audio_buffer.speech_stopped")[0].audio_end_ms)
     assert ends[0] < ends[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "silence_ms"),
+    [("a flight to Denver please", 512), ("a flight to um", 4_000), ("I want to fly to", 4_000)],
+)
+def test_a_semantic_vad_waits_for_words_that_are_no_whole_turn(words: str, silence_ms: int) -> None:
+    client = Client(ears=given_words([words]))
+    client.settings(audio={"input": {"turn_detection": {"type": "semantic_vad"}}})
+
+    came = client.say(*[SPEECH] * 10, *[SILENCE] * 130)
+
+    stopped = only(came, "input_audio_buffer.speech_stopped")[0]
+    assert stopped.audio_end_ms == 320 + silence_ms
+
+
+@pytest.mark.parametrize("eagerness", ["low", "medium", "high", "auto"])
+def test_no_words_make_a_semantic_vad_wait_longer_than_is_documented(eagerness: str) -> None:
+    longest_ms = {"low": 8_000, "medium": 4_000, "high": 2_000, "auto": 4_000}[eagerness]
+    waits = [silence_ms(words, eagerness) for words in (None, "", "um", "yes", "to", "go home")]
+    assert max(waits) == longest_ms
+    assert waits[3] == min(waits)
+
+
+def test_who_goes_on_after_a_pause_is_one_turn_to_a_semantic_vad() -> None:
+    client = Client(ears=given_words(["I want to fly to um"]))
+    client.settings(audio={"input": {"turn_detection": {"type": "semantic_vad"}}})
+
+    came = client.say(*[SPEECH] * 10, *[SILENCE] * 60, *[SPEECH] * 10)
+
+    assert types(came) == ["input_audio_buffer.speech_started"]
+
+
+def test_two_turns_in_one_append_keep_all_of_their_audio() -> None:
+    client = Client()
+    turn = SPEECH * 20 + SILENCE * 40
+    client.turns(create_response=False)
+    came = client.send("input_audio_buffer.append", audio=encode_audio(turn * 2))
+
+    assert types(came).count("input_audio_buffer.committed") == 2
+    assert client.server.conversation.user_audio_ms >= 2 * 20 * WINDOW_MS
 
 
 def test_a_long_turn_is_committed_whole() -> None:

@@ -155,7 +155,7 @@ def test_the_shipped_clips_are_small_speech() -> None:
     assert total < 700_000
     for clip in clips.clips:
         vad = ServerVad(SileroWindows())
-        edges = vad.receive(clip.pcm[: 48 * 1_000])
+        edges = list(vad.receive(clip.pcm[: 48 * 1_000]))
         assert edges[:1] != [], clip.text
         assert isinstance(edges[0], SegmentOpened)
 
@@ -166,9 +166,9 @@ def test_the_shipped_clips_are_small_speech() -> None:
 def test_silero_hears_speech_and_neither_silence_nor_noise() -> None:
     noise = pcm_of(np.random.default_rng(0).normal(0, 300, WINDOW_SAMPLES * 25))
     vad = ServerVad(SileroWindows())
-    assert vad.receive(bytes(2 * WINDOW_SAMPLES * 25)) == []
-    assert vad.receive(noise) == []
-    edges = vad.receive(ShippedClips().talk(1_900).pcm + bytes(48 * 900))
+    assert list(vad.receive(bytes(2 * WINDOW_SAMPLES * 25))) == []
+    assert list(vad.receive(noise)) == []
+    edges = list(vad.receive(ShippedClips().talk(1_900).pcm + bytes(48 * 900)))
     assert isinstance(edges[0], SegmentOpened)
     assert isinstance(edges[-1], SegmentClosed)
 
@@ -213,7 +213,7 @@ class Prepared:
 def test_only_silence_without_a_break_closes_a_segment() -> None:
     vad = ServerVad(Prepared([0.9, 0.0, 0.9, 0.0, 0.4, 0.0, 0.0]))
     vad.configure(VadSettings(silence_duration_ms=64))
-    assert vad.receive(bytes(2 * WINDOW_SAMPLES * 7)) == [
+    assert list(vad.receive(bytes(2 * WINDOW_SAMPLES * 7))) == [
         SegmentOpened(detected_sample=WINDOW_SAMPLES),
         SegmentClosed(end_sample=7 * WINDOW_SAMPLES),
     ]
@@ -233,7 +233,7 @@ def test_segments_open_and_close_in_turn_and_only_on_the_grid(
     probabilities = [probability for probability, n in runs for _ in range(n)]
     vad = ServerVad(Prepared(probabilities))
     vad.configure(VadSettings(threshold=0.5, silence_duration_ms=silence_ms))
-    edges = vad.receive(bytes(2 * WINDOW_SAMPLES * len(probabilities)))
+    edges = list(vad.receive(bytes(2 * WINDOW_SAMPLES * len(probabilities))))
 
     # The model: an open segment is closed by a run of windows below 0.35, long enough.
     expected: list[SegmentOpened | SegmentClosed] = []
@@ -255,10 +255,10 @@ def test_while_detection_is_off_audio_is_counted_and_nobody_asked() -> None:
     detector = Prepared([0.9])
     vad = ServerVad(detector)
     vad.configure(None)
-    assert vad.receive(bytes(2 * WINDOW_SAMPLES * 3 + 100)) == []
+    assert list(vad.receive(bytes(2 * WINDOW_SAMPLES * 3 + 100))) == []
     assert (vad.appended_samples, detector.asked) == (WINDOW_SAMPLES * 3 + 50, 0)
     vad.configure(VadSettings())
-    assert vad.receive(bytes(2 * WINDOW_SAMPLES)) == [
+    assert list(vad.receive(bytes(2 * WINDOW_SAMPLES))) == [
         SegmentOpened(detected_sample=4 * WINDOW_SAMPLES)
     ]
     assert detector.resets == 2, "once when it was switched off, once when on"
