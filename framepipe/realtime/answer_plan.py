@@ -21,7 +21,7 @@ from typing import Literal, TypeAlias
 from attrs import evolve, frozen
 
 from framepipe.errors import FramepipeError
-from framepipe.realtime.mind import Output, Recording, TalkFor, ToolUse, Words
+from framepipe.realtime.mind import McpUse, Output, Recording, TalkFor, ToolUse, Words
 from framepipe.realtime.speech import Voice
 from framepipe.realtime.speed import at_speed
 
@@ -87,16 +87,18 @@ class Content:
     """What one output item holds when it is whole.
 
     Attributes:
-        kind: "audio" (with transcript), "text", or "call" of a tool.
+        kind: "audio" (with transcript), "text", "call" of a tool, or "mcp": the service's own call.
         text: Transcript, text, or the call's arguments.
         pcm: 24 kHz mono s16le; audio only.
-        name: The tool; call only.
+        name: The tool; calls only.
+        mcp: The whole use of the tool; "mcp" only.
     """
 
-    kind: Literal["audio", "text", "call"]
+    kind: Literal["audio", "text", "call", "mcp"]
     text: str
     pcm: bytes = b""
     name: str = ""
+    mcp: McpUse | None = None
 
 
 @frozen
@@ -243,6 +245,8 @@ def _content(output: Output, modality: str, voice: Voice, speed: float) -> Conte
     match output:
         case ToolUse(name=name, arguments=arguments):
             return Content(kind="call", text=arguments, name=name)
+        case McpUse():
+            return Content(kind="mcp", text=output.arguments, name=output.name, mcp=output)
         case Words(text=text) if modality == "text":
             return Content(kind="text", text=text)
         case Words(text=text):

@@ -220,7 +220,11 @@ class Item(Shape, frozen=True, kw_only=True):
         name: Tool; function calls only.
         call_id: Function calls and their outputs.
         arguments: JSON text; function calls only.
-        output: Text; function call outputs only.
+        output: Text; function call outputs and MCP calls.
+        server_label: The MCP server; MCP items only.
+        tools: What it offers; lists of MCP tools only.
+        error: Why an MCP call failed.
+        approval_request_id: The ask for approval of an MCP call.
     """
 
     type: str
@@ -234,6 +238,10 @@ class Item(Shape, frozen=True, kw_only=True):
     call_id: str | UnsetType = UNSET
     arguments: str | UnsetType = UNSET
     output: str | UnsetType | None = UNSET
+    server_label: str | UnsetType = UNSET
+    tools: list[dict[str, Json]] | UnsetType = UNSET
+    error: dict[str, Json] | UnsetType | None = UNSET
+    approval_request_id: str | UnsetType | None = UNSET
 
 
 class ResponseParams(Shape, frozen=True, kw_only=True):

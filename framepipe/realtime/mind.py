@@ -61,7 +61,26 @@ class ToolUse:
     arguments: str = "{}"
 
 
-Output: TypeAlias = Words | TalkFor | Recording | ToolUse
+@frozen(kw_only=True)
+class McpUse:
+    """Use a tool of an MCP server, which the service does by itself.
+
+    Attributes:
+        server_label: The MCP server.
+        name: The tool.
+        arguments: JSON text.
+        output: What it answers.
+        error: Why it does not; ``None``: it does.
+    """
+
+    server_label: str
+    name: str
+    arguments: str = "{}"
+    output: str = ""
+    error: str | None = None
+
+
+Output: TypeAlias = Words | TalkFor | Recording | ToolUse | McpUse
 """One output item of a response."""
 
 

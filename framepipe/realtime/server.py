@@ -42,7 +42,7 @@ from framepipe.realtime.connection import (
     WebSocketConnection,
     memory_pair,
 )
-from framepipe.realtime.events import ErrorDetail, ErrorEvent, encode
+from framepipe.realtime.events import ErrorDetail, ErrorEvent, Json, encode
 from framepipe.realtime.mind import Ears, Mind, Talk
 from framepipe.realtime.server_agenda import Sent
 from framepipe.realtime.server_faults import Faults as Faults
@@ -104,6 +104,7 @@ class ServerSettings:
         key: What clients must present; ``None`` lets everybody in.
         faults: What goes wrong on purpose.
         tap: Sees every message as the server receives and sends it.
+        mcp_servers: The tools of MCP servers, by label; others cannot be reached.
 
     Raises:
         WiringError: ``limit_s`` is not positive.
@@ -120,6 +121,7 @@ class ServerSettings:
     key: str | None = field(default=None, repr=False)
     faults: Faults = field(factory=Faults)
     tap: Tap | None = None
+    mcp_servers: Mapping[str, Sequence[dict[str, Json]]] = field(factory=dict[str, Any])
 
     def __attrs_post_init__(self) -> None:
         if not self.limit_s > 0:
@@ -243,18 +245,21 @@ class EmbeddedServer:
         self._begun = 0
 
     def new_session(self, url: str, started_unix_s: int = 0) -> ServerProtocol:
-        """A fresh session for a client that asked for ``url`` (its query may name a model)."""
+        """A fresh session for a client; the query of ``url`` may name a model and an intent."""
         chosen = self.settings
+        asked = parse_qs(urlsplit(url).query)
         session = ServerProtocol(
             mind=chosen.mind,
             voice=chosen.voice,
             detector=chosen.detector(),
             ears=chosen.ears,
             pace=chosen.pace,
-            model=parse_qs(urlsplit(url).query).get("model", [chosen.model])[0],
+            model=asked.get("model", [chosen.model])[0],
             seed=chosen.seed + self._begun,
             started_unix_s=started_unix_s,
             limit_s=chosen.limit_s,
+            transcribes_only=asked.get("intent") == ["transcription"],
+            mcp_servers=chosen.mcp_servers,
         )
         self._begun += 1
         return session

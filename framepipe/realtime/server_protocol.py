@@ -18,6 +18,8 @@ Source: realtime reference, sections 1.3 and 3.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import msgspec
 from attrs import frozen
 
@@ -38,6 +40,7 @@ from framepipe.realtime.events import (
     InputAudioBufferAppend,
     InputAudioBufferClear,
     InputAudioBufferCommit,
+    Json,
     KnownClientEvent,
     MalformedEventError,
     OutputAudioBufferClear,
@@ -55,8 +58,16 @@ from framepipe.realtime.refusals import RefusedError, invalid_value
 from framepipe.realtime.server_agenda import Agenda, Sent
 from framepipe.realtime.server_conversation import BYTES_PER_MS, ServerConversation
 from framepipe.realtime.server_hearing import ServerHearing
+from framepipe.realtime.server_mcp import McpListings
 from framepipe.realtime.server_responses import ServerResponses
-from framepipe.realtime.server_session import SESSION_LIMIT_S, check_names, default_session, updated
+from framepipe.realtime.server_session import (
+    SESSION_LIMIT_S,
+    check_names,
+    default_session,
+    shown,
+    transcription_session,
+    updated,
+)
 from framepipe.realtime.server_vad import SpeechDetector
 from framepipe.realtime.speech import Voice
 
@@ -106,6 +117,8 @@ class ServerProtocol:
         seed: Two sessions with the same seed and the same input do the same.
         started_unix_s: Wall clock at the beginning, told in ``expires_at``.
         limit_s: Length after which the session ends itself, in seconds.
+        transcribes_only: It hears and writes, and answers nothing.
+        mcp_servers: The tools of MCP servers, by label; others cannot be reached.
 
     Attributes:
         session: The settings as they are.
@@ -125,10 +138,13 @@ class ServerProtocol:
         seed: int = 0,
         started_unix_s: int = 0,
         limit_s: float = SESSION_LIMIT_S,
+        transcribes_only: bool = False,
+        mcp_servers: Mapping[str, Sequence[dict[str, Json]]] | None = None,
     ) -> None:
         self._limit_s = limit_s
         self._agenda = Agenda(seed)
-        self.session = default_session(
+        begin = transcription_session if transcribes_only else default_session
+        self.session = begin(
             session_id=self._agenda.new_id("sess"),
             model=model,
             expires_at=started_unix_s + round(limit_s),
@@ -158,6 +174,8 @@ class ServerProtocol:
             ended=self._hearing.wait_for_user,
         )
 
+        self._mcp = McpListings(self._agenda, self.conversation, mcp_servers or {})
+
     # --- facts in, events out ---------------------------------------------------------------
 
     @property
@@ -179,7 +197,7 @@ class ServerProtocol:
         """Begin: the client is there."""
         self._agenda.now_ns = at_ns
         self._agenda.plan(at_ns + round(self._limit_s * NS_PER_S), self._expire)
-        self._agenda.send(SessionCreated(session=self.session))
+        self._agenda.send(SessionCreated(session=shown(self.session)))
         return self._agenda.take()
 
     def advance(self, at_ns: int) -> list[Sent]:
@@ -243,7 +261,8 @@ class ServerProtocol:
                 self.session = updated(self.session, update, has_spoken=self._responses.has_spoken)
                 self._hearing.configure(self.session)
                 self._responses.configure(self.session)
-                self._agenda.send(SessionUpdated(session=self.session))
+                self._agenda.send(SessionUpdated(session=shown(self.session)))
+                self._mcp.ask(self.session.tools)
             case InputAudioBufferCommit():
                 self._hearing.commit()
             case InputAudioBufferClear():

@@ -44,6 +44,7 @@ from framepipe.realtime.events import (
     FailureDetail,
     InputTokens,
     Item,
+    Json,
     KnownServerEvent,
     OutputTokens,
     Part,
@@ -56,6 +57,11 @@ from framepipe.realtime.events import (
     ResponseDone,
     ResponseFunctionCallArgumentsDelta,
     ResponseFunctionCallArgumentsDone,
+    ResponseMcpCallArgumentsDelta,
+    ResponseMcpCallArgumentsDone,
+    ResponseMcpCallCompleted,
+    ResponseMcpCallFailed,
+    ResponseMcpCallInProgress,
     ResponseOutputAudioDelta,
     ResponseOutputAudioDone,
     ResponseOutputAudioTranscriptDelta,
@@ -71,7 +77,7 @@ from framepipe.realtime.events import (
     encode_audio,
 )
 from framepipe.realtime.mind import Mind, Question, text_of
-from framepipe.realtime.refusals import already_active, invalid_value, not_active
+from framepipe.realtime.refusals import RefusedError, already_active, invalid_value, not_active
 from framepipe.realtime.server_agenda import MS, Agenda, padding
 from framepipe.realtime.server_audio import outgoing, wire_place
 from framepipe.realtime.server_conversation import (
@@ -176,8 +182,13 @@ class ServerResponses:
         """Begin a response.
 
         Raises:
-            RefusedError: A value is not allowed, or one is active in the conversation.
+            RefusedError: A value is not allowed, one is active in the conversation, or the
+                session only transcribes.
         """
+        if self._session.type == "transcription":
+            raise RefusedError(
+                "invalid_event", "A transcription session makes no responses.", "type"
+            )
         check_answer_settings(params, "response")
         if params.conversation not in (UNSET, "auto", "none"):
             raise invalid_value(
@@ -297,6 +308,14 @@ class ServerResponses:
                 call_id=call_id,
                 arguments="",
             )
+        elif content.mcp is not None:
+            item = Item(
+                id=item_id,
+                type="mcp_call",
+                name=content.name,
+                server_label=content.mcp.server_label,
+                arguments="",
+            )
         else:
             item = Item(
                 id=item_id,
@@ -317,7 +336,7 @@ class ServerResponses:
         if running.in_conversation:
             previous = self._conversation.append(held)
             self._agenda.send(ConversationItemAdded(previous_item_id=previous, item=item))
-        if content.kind != "call":
+        if content.kind in ("audio", "text"):
             self._agenda.send(
                 ResponseContentPartAdded(
                     response_id=response_id,
@@ -351,6 +370,10 @@ class ServerResponses:
             case "call":
                 event = ResponseFunctionCallArgumentsDelta(
                     **where, call_id=opened.call_id, delta=text, obfuscation=padding(text)
+                )
+            case "mcp":
+                event = ResponseMcpCallArgumentsDelta(
+                    **where, delta=text, obfuscation=padding(text)
                 )
         self._agenda.send(event)
 
@@ -390,7 +413,9 @@ class ServerResponses:
                     )
                 )
                 item = replace(held.item, status=status, arguments=opened.said)
-        if opened.content.kind != "call":
+            case "mcp":
+                item = self._called(opened, where, is_whole=status == "completed")
+        if opened.content.kind in ("audio", "text"):
             self._agenda.send(ResponseContentPartDone(**where, part=_wire_part(opened)))
         # What the events tell is what was generated; what a truncate left is what is kept.
         held.item = without_transcript(item) if held.truncated else item
@@ -405,6 +430,22 @@ class ServerResponses:
             )
         )
         running.response = replace(running.response, output=[*running.response.output, item])
+
+    def _called(self, opened: _OpenItem, where: dict[str, Any], *, is_whole: bool) -> Item:
+        """The service uses a tool by itself, once the arguments are whole."""
+        use = opened.content.mcp
+        item = replace(opened.held.item, arguments=opened.said)
+        self._agenda.send(ResponseMcpCallArgumentsDone(**where, arguments=opened.said))
+        if use is None or not is_whole:
+            return item
+        place: dict[str, Any] = {"item_id": opened.held.item_id, "output_index": opened.index}
+        self._agenda.send(ResponseMcpCallInProgress(**place))
+        if use.error is None:
+            self._agenda.send(ResponseMcpCallCompleted(**place))
+            return replace(item, output=use.output)
+        self._agenda.send(ResponseMcpCallFailed(**place))
+        error: dict[str, Json] = {"type": "tool_execution_error", "message": use.error}
+        return replace(item, error=error)
 
     def cancel(self, response_id: str | None) -> None:
         """End the response of this name; ``None``: the one of the conversation.

@@ -4,8 +4,10 @@ An update says only what changes. It is checked whole before any of it is taken:
 is refused leaves the session as it was.
 
 Where this server is less than the service: it stores noise reduction, truncation and the like
-without acting on them; a semantic turn detection is an approximation (`semantic_end`); there are
-no transcription sessions.
+without acting on them; a semantic turn detection is an approximation (`semantic_end`).
+
+A *transcription* session hears and writes, and answers nothing. Inside it is a whole session that
+never creates a response; `shown` leaves out what such a session does not have.
 
 Source: realtime reference, section 2.
 """
@@ -51,6 +53,12 @@ _INSTRUCTIONS = (
 _IDLE_TIMEOUT_MS = (1_000, 60_000)
 """Least and most; the service refuses what is outside, but its bounds are nowhere said."""
 
+_TRANSCRIBER = "gpt-transcribe"
+"""The model that a transcription session is given when its client names none; ours."""
+
+_OF_ANSWERS = ("create_response", "interrupt_response", "idle_timeout_ms")
+"""Fields of a turn detection that only a session with answers has."""
+
 _PCM = AudioFormat(type="audio/pcm", rate=24_000)
 
 
@@ -89,6 +97,48 @@ def default_session(*, session_id: str, model: str, expires_at: int) -> Session:
     )
 
 
+def transcription_session(*, session_id: str, model: str, expires_at: int) -> Session:
+    """What a session is that was asked for with ``intent=transcription``.
+
+    Args:
+        session_id: Its id.
+        model: Of the server; it only tells the silence that ends a turn.
+        expires_at: Unix seconds.
+    """
+    whole = default_session(session_id=session_id, model=model, expires_at=expires_at)
+    audio_input, audio_output = _sides(whole)
+    turns = cast("TurnDetection", audio_input.turn_detection)
+    audio_input = replace(
+        audio_input,
+        transcription=Transcription(model=_TRANSCRIBER, language=None, prompt=None),
+        turn_detection=replace(turns, create_response=False, interrupt_response=False),
+    )
+    return replace(
+        whole,
+        type="transcription",
+        object="realtime.transcription_session",
+        audio=Audio(input=audio_input, output=audio_output),
+    )
+
+
+def shown(session: Session) -> Session:
+    """A session as its client sees it."""
+    if session.type != "transcription":
+        return session
+    heard, _ = _sides(session)
+    if isinstance(heard.turn_detection, TurnDetection):
+        left_out = dict.fromkeys(_OF_ANSWERS, UNSET)
+        heard = replace(heard, turn_detection=replace(heard.turn_detection, **left_out))
+    return Session(
+        type=session.type,
+        object=session.object,
+        id=session.id,
+        expires_at=session.expires_at,
+        audio=Audio(input=heard),
+        include=session.include,
+    )
+
+
 def updated(session: Session, update: Session, *, has_spoken: bool) -> Session:
     """The session after an update.
 
@@ -113,6 +163,8 @@ def updated(session: Session, update: Session, *, has_spoken: bool) -> Session:
             f"Invalid value: '{update.model}'. The model is fixed to '{session.model}' by the URL.",
             "session.model",
         )
+    if session.type == "transcription":
+        _check_transcription(update)
     check_answer_settings(update, "session")
     merged = cast("Session", _merged(session, update))
     audio_input, audio_output = _sides(merged)
@@ -122,16 +174,17 @@ def updated(session: Session, update: Session, *, has_spoken: bool) -> Session:
     voice_before = _sides(session)[1].voice
     if has_spoken and audio_output.voice != voice_before:
         raise voice_is_settled()
+    turns = _completed(
+        _asked_turn_detection(update), _sides(session)[0].turn_detection, str(session.model)
+    )
+    if turns is not None and session.type == "transcription":
+        turns = replace(turns, create_response=False, interrupt_response=False)
     return replace(
         merged,
         audio=Audio(
             input=replace(
                 audio_input,
-                turn_detection=_completed(
-                    _asked_turn_detection(update),
-                    _sides(session)[0].turn_detection,
-                    str(session.model),
-                ),
+                turn_detection=turns,
                 transcription=_told(audio_input.transcription),
             ),
             output=audio_output,
@@ -238,6 +291,22 @@ def wants_transcripts(session: Session) -> bool:
 def _sides(session: Session) -> tuple[AudioInput, AudioOutput]:
     audio = cast("Audio", session.audio)
     return cast("AudioInput", audio.input), cast("AudioOutput", audio.output)
+
+
+def _check_transcription(update: Session) -> None:
+    for field in fields(update):
+        if field.name not in ("type", "audio", "include") and _is_said(update, field.name):
+            raise unknown_parameter(f"session.{field.name}")
+    if isinstance(update.audio, Audio) and update.audio.output is not UNSET:
+        raise unknown_parameter("session.audio.output")
+    turns = _asked_turn_detection(update)
+    for name in _OF_ANSWERS:
+        if isinstance(turns, TurnDetection) and _is_said(turns, name):
+            raise unknown_parameter(f"session.audio.input.turn_detection.{name}")
+
+
+def _is_said(shape: Struct, name: str) -> bool:
+    return getattr(shape, name) is not UNSET
 
 
 def _default_voice(model: str) -> str:
