@@ -95,7 +95,8 @@ class Do(Enum):
     UNDUCK = auto()
     """`Unmute` down."""
     INTERRUPT = auto()
-    """`Interrupt` up. It unmutes the speaker and ends a hold by itself."""
+    """`Interrupt` up. It reaches the speaker first, fades out by itself if the agent was not muted,
+    unmutes the speaker and ends a hold."""
     INTERRUPT_PENDING = auto()
     """`Interrupt` up if an answer is pending."""
     HOLD = auto()
@@ -166,7 +167,7 @@ TABLE: Final[Mapping[Event, Mapping[State, Cell]]] = {
     },
     Event.SECOND_YES: {
         State.IDLE: _cell(Do.SURE, Do.INTERRUPT_PENDING),
-        State.SPEAKING: _cell(Do.MUTE, Do.INTERRUPT, Do.SURE, Do.UNDO_TIMER, to=State.CUT),
+        State.SPEAKING: _cell(Do.INTERRUPT, Do.SURE, Do.UNDO_TIMER, to=State.CUT),
         State.SUSPECT: _cell(Do.INTERRUPT, Do.SURE, Do.UNDO_TIMER, to=State.CUT),
         State.DUCKED: _cell(Do.INTERRUPT, Do.SURE, Do.UNDO_TIMER, to=State.CUT),
         State.CUT: _cell(Do.SURE),
@@ -184,7 +185,7 @@ TABLE: Final[Mapping[Event, Mapping[State, Cell]]] = {
     },
     Event.SERVER_VERDICT: {
         State.IDLE: _cell(Do.SURE, Do.INTERRUPT_PENDING),
-        State.SPEAKING: _cell(Do.MUTE, Do.INTERRUPT, Do.SURE, Do.UNDO_TIMER, to=State.CUT),
+        State.SPEAKING: _cell(Do.INTERRUPT, Do.SURE, Do.UNDO_TIMER, to=State.CUT),
         State.SUSPECT: _cell(Do.INTERRUPT, Do.SURE, Do.UNDO_TIMER, to=State.CUT),
         State.DUCKED: _cell(Do.INTERRUPT, Do.SURE, Do.UNDO_TIMER, to=State.CUT),
         State.CUT: _cell(Do.SURE, Do.UNDO_TIMER),
@@ -237,7 +238,7 @@ TABLE: Final[Mapping[Event, Mapping[State, Cell]]] = {
         State.WAIT: _cell(Do.RELEASE, Do.QUIET, to=State.SPEAKING),
     },
     Event.WORDS: {
-        State.SPEAKING: _cell(Do.MUTE, Do.INTERRUPT, Do.DROP, to=State.IDLE),
+        State.SPEAKING: _cell(Do.INTERRUPT, Do.DROP, to=State.IDLE),
         State.SUSPECT: _cell(Do.INTERRUPT, Do.DROP, to=State.IDLE),
         State.DUCKED: _cell(Do.INTERRUPT, Do.DROP, to=State.IDLE),
         State.CUT: _cell(Do.DROP, to=State.IDLE),

@@ -145,13 +145,14 @@ class InterruptionLog:
                 muted_ns=at_ns,
                 onset_to_mute_ns=self._since(interrupt.onset_sample, at_ns),
             )
-        else:
-            account.is_parked = interrupt.onset_sample is not None
         account.turn = interrupt.turn if interrupt.turn is not None else account.turn
         account.cause = interrupt.cause  # what decided, not what was first to mute
         account.verdict_ns = at_ns
         account.wrong_undo = self._was_speaking(interrupt.onset_sample)
         account.audible = _audible(interrupt.heard)
+        # Speech over something heard: the words may undo it. A button is final.
+        was_heard = account.audible is not None and account.audible.heard_samples > 0
+        account.is_parked = was_heard and interrupt.onset_sample is not None
         account.unsettled = {
             (heard.item_id, heard.content_index)
             for heard in interrupt.heard

@@ -135,10 +135,12 @@ class UserSpeech:
 
     def stopped(self, fact: SpeechStopped, *, newest_turn: int) -> None:
         """The service heard the user end."""
-        self._stops.append((fact.end_sample, newest_turn))
+        end_sample = fact.end_sample
         if self._open is not None:
-            self._open.end_sample = fact.end_sample
+            # The service's silence is subtracted as it was asked for, which may be too much.
+            end_sample = self._open.end_sample = max(end_sample, self._open.onset_sample + 1)
         self._open = None
+        self._stops.append((end_sample, newest_turn))
 
     def confirmed(self, at_ns: int, onset_sample: int | None = None) -> None:
         """Somebody whose word counts says that the user speaks.

@@ -124,8 +124,6 @@ def test_a_mute_that_nobody_confirms_is_taken_back_at_the_deadline() -> None:
 def test_the_service_alone_mutes_and_cuts_at_once() -> None:
     core = speaking()
     assert core.receive(server(400), 1 * S) == [
-        Mute(),
-        Hold(),
         Interrupt(turn=1, onset_sample=400, cause="server"),
     ]
 
@@ -134,8 +132,6 @@ def test_a_verdict_after_the_resume_still_cuts() -> None:
     core = suspect()
     core.deadline_reached(1 * S + 500 * MS)
     assert core.receive(server(), 1 * S + 600 * MS) == [
-        Mute(),
-        Hold(),
         Interrupt(turn=1, onset_sample=480, cause="server"),
     ]
 
@@ -254,7 +250,7 @@ def test_two_interruptions_fifty_milliseconds_apart_name_the_turn_once() -> None
     core = speaking()
     first = core.receive(server(400, "user1"), 1 * S)
     second = core.receive(server(900, "user2"), 1 * S + 50 * MS)
-    assert [type(order) for order in first] == [Mute, Hold, Interrupt]
+    assert [type(order) for order in first] == [Interrupt]
     assert second == []
     assert core.deadline_ns == 3 * S + 50 * MS
 

@@ -25,7 +25,6 @@ from framepipe_processors.bargein import BargeIn
 from tests.interruption_call import (
     Call,
     Ears,
-    Service,
     call,
     cancelled,
     commits,
@@ -38,6 +37,7 @@ from tests.interruption_call import (
     writes,
     yes,
 )
+from tests.realtime_service import Service
 
 ORDERS = (
     wire.ConversationItemTruncate,
