@@ -17,6 +17,7 @@ from attrs import field, frozen
 
 from framepipe.errors import WiringError
 from framepipe.frames import (
+    AudioOut,
     End,
     Frame,
     Interrupt,
@@ -337,6 +338,7 @@ def check(graph: Graph, accepts: Iterable[type[Frame]] = ()) -> None:
     _check_sinks(graph, makes)
     _check_rates(graph, makes)
     _check_transcripts(graph)
+    _check_positions(graph, makes)
 
 
 def _check_colours(node: Node) -> None:
@@ -439,6 +441,26 @@ def _check_transcripts(graph: Graph) -> None:
                 f"{node.name} needs the user's words as text, and {makers[0].name} is not asked "
                 "for them: say SessionSettings(transcription=Transcription())"
             )
+
+
+def _check_positions(graph: Graph, makes: Mapping[Node, frozenset[type[Frame]] | None]) -> None:
+    # Whoever counts what the sink was handed must count the same samples as the sink.
+    for sink in graph.nodes:
+        if Played not in (makes[sink] or ()) or not _takes_audio(sink):
+            continue
+        between: list[Node] = []
+        node = sink.up
+        while node is not None and not getattr(node.stage, "counts_for_sink", False):
+            between.append(node)
+            node = node.up
+        for other in between if node is not None else ():
+            changes_rate = AudioOut in _rates(other, "made_rates_hz")
+            if changes_rate or other.is_async:
+                why = "changes the rate" if changes_rate else "keeps frames in a mailbox"
+                raise WiringError(
+                    f"{other.name} {why} between {node.name} and {sink.name}, which must count "
+                    f"the same samples of AudioOut: put {other.name} before {node.name}"
+                )
 
 
 def _makes_transcripts(node: Node) -> bool:

@@ -38,6 +38,10 @@ QUEUE_S: Final = 600
 """Audio that may wait here, in seconds. Far more than ``Playout`` hands over at a time; without
 ``Playout`` a whole reply waits."""
 
+HEARD_RUNS: Final = 4_096
+"""Stretches that the log of what was heard keeps: an hour of a conversation in which somebody
+interrupts every second."""
+
 _NS_PER_MS: Final = 1_000_000
 
 _UNITY: Final = Ramp(0, 0, 1.0, 1.0)
@@ -120,8 +124,8 @@ class SpeakerCore:
         handed_samples: Samples taken so far.
         mute_point: While muted, the first sample that was replaced by silence.
         silent_since_ns: When the latest silence that was ordered reached the ear.
-        heard_log: What was heard, in the order it was heard. It grows by one entry for each
-            stretch, not with the length of the call.
+        heard_log: What was heard last, in the order it was heard: one entry for each stretch, at
+            most `HEARD_RUNS`.
 
     Raises:
         FrameError: A length is not positive, or a block is not whole samples.
@@ -141,7 +145,7 @@ class SpeakerCore:
         self.handed_samples = 0
         self.mute_point: int | None = None
         self.silent_since_ns: int | None = None
-        self.heard_log: list[HeardRun] = []
+        self.heard_log: deque[HeardRun] = deque(maxlen=HEARD_RUNS)
         self._block_ns = block_ms * _NS_PER_MS
         self._ear_start_ns = start_ns + device_ms * _NS_PER_MS
         self._set_rate(rate_hz)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from framepipe import Emit, on
 from framepipe.conversation.playout import PlayoutLedger
@@ -46,10 +46,14 @@ class Playout:
 
     Attributes:
         ledger: What it knows.
+        counts_for_sink: The pipeline refuses a stage between this one and the sink that changes
+            the rate or has a mailbox.
 
     Raises:
         FrameError: From the handler: audio out of sequence, or of another format than before.
     """
+
+    counts_for_sink: Final = True
 
     def __init__(self, *, ahead_ms: int = 60, capacity_s: int = 600) -> None:
         self.ledger = PlayoutLedger(

@@ -63,8 +63,11 @@ class WavSink:
 
     @property
     def heard_log(self) -> list[HeardRun]:
-        """What was heard of which part, and when, in the order it was heard."""
-        return self._core.heard_log
+        """What was heard of which part, and when, in the order it was heard.
+
+        The last `framepipe.conversation.speaker.HEARD_RUNS` stretches.
+        """
+        return list(self._core.heard_log)
 
     @property
     def silent_since_ns(self) -> int | None:

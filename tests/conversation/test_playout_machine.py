@@ -34,6 +34,7 @@ from framepipe.frames import (
     Played,
     Release,
     ReplyReady,
+    Withdrawn,
 )
 
 MS = 1_000_000
@@ -56,6 +57,7 @@ class Part:
     output_index: int
     received: int = 0
     done: bool = False
+    withdrawn: bool = False
 
     @property
     def item_id(self) -> str:
@@ -214,7 +216,11 @@ class PlayoutMachine(RuleBasedStateMachine):
     def can_play(self) -> bool:
         if not self.ledger.waiting_bytes:
             return False
-        live = [p for p in self.parts if p.turn > self.cut_turn and p.turn not in self.drained]
+        live = [
+            p
+            for p in self.parts
+            if p.turn > self.cut_turn and p.turn not in self.drained and not p.withdrawn
+        ]
         if not live or self.undone:
             return False
         first = min(live, key=lambda p: (p.turn, p.output_index))
@@ -370,6 +376,50 @@ class PlayoutMachine(RuleBasedStateMachine):
         self.ledger.undo(self.turn)
         self.pump()
 
+    @precondition(lambda self: self.announced and not (self.held or self.report_late))
+    @rule(muted_ms=st.integers(1, 100), heard_ms=st.integers(0, 100))
+    def an_interruption_that_was_none(self, muted_ms: int, heard_ms: int) -> None:
+        if self.turn <= self.cut_turn:
+            return
+        self.mute_and_hold()
+        self.time_passes(muted_ms)
+        self.interrupt(older=False)
+        self.undo()
+        self.time_passes(heard_ms)
+
+    @precondition(lambda self: self.turn > max(self.announced, default=0) and not self.undone)
+    @rule()
+    def withdrawn(self) -> None:
+        """The newest turn answers what was no user turn; nothing of it was heard."""
+        if self.turn <= self.cut_turn or self.turn in self.drained:
+            return
+        for part in self.parts:
+            if part.turn == self.turn:
+                part.done, part.withdrawn = True, True
+        self.tell(Withdrawn(turn=self.turn))
+        self.pump()
+
+    @precondition(lambda self: self.parts)
+    @rule(n=st.integers(1, 50))
+    def late_delta(self, n: int) -> None:
+        part = self.parts[-1]
+        if part.turn > self.cut_turn:
+            return
+        was, waiting = self.ledger.late_samples, self.ledger.waiting_bytes
+        pcm = _pcm(part.item, part.received, n)
+        self.tell(
+            AudioOut(
+                turn=part.turn,
+                item_id=part.item_id,
+                output_index=part.output_index,
+                start_sample=part.received,
+                pcm=pcm,
+                rate_hz=1_000,
+            )
+        )
+        assert self.ledger.late_samples == was + n, "dropped and counted"
+        assert self.ledger.waiting_bytes == waiting, "and never kept"
+
     @rule()
     def drop_parked(self) -> None:
         self.parked = []
@@ -401,7 +451,9 @@ class PlayoutMachine(RuleBasedStateMachine):
             return  # after an estimate nobody can go on to the sample
         self.the_ear_gets_every_sample_once_and_in_order()
         for part in self.parts:
-            if part.turn > self.cut_turn:
+            if part.withdrawn:
+                assert self.speaker.coming(part.item_id) == 0, "never heard"
+            elif part.turn > self.cut_turn:
                 assert self.speaker.coming(part.item_id) == part.received
 
 
@@ -445,8 +497,51 @@ class ForgetsTheMutePoint(PlayoutLedger):
         return super().cut(evolve(interrupt, mute_point=10**9), at_ns)
 
 
+class NeverWithdraws(PlayoutLedger):
+    """Lets be heard what shall not be."""
+
+    def receive(self, fact: Fact, at_ns: int) -> None:
+        if not isinstance(fact, Withdrawn):
+            super().receive(fact, at_ns)
+
+
+class KeepsLateAudio(PlayoutLedger):
+    """Plays what comes after the cut."""
+
+    def receive(self, fact: Fact, at_ns: int) -> None:
+        super().receive(fact, at_ns)
+        if isinstance(fact, AudioOut) and fact.turn <= self._cut_turn:
+            self.waiting_bytes += 2 * fact.n_samples
+
+
+class RepeatsTheFade(PlayoutLedger):
+    """Goes back to where the mute was ordered, not to where it was silent."""
+
+    def undo(self, turn: int) -> None:
+        if self._parked is not None:
+            self._parked.mute_point -= 5
+        super().undo(turn)
+
+
+class UndoesTwice(PlayoutLedger):
+    """Lets the remainder go on although something newer was heard."""
+
+    def _unpark(self) -> None:
+        return
+
+
 @pytest.mark.parametrize(
-    "mutant", [NeverReleases, ForgetsItsDeadline, GoesOnFromTheOldClock, ForgetsTheMutePoint]
+    "mutant",
+    [
+        NeverReleases,
+        ForgetsItsDeadline,
+        GoesOnFromTheOldClock,
+        ForgetsTheMutePoint,
+        NeverWithdraws,
+        KeepsLateAudio,
+        RepeatsTheFade,
+        UndoesTwice,
+    ],
 )
 def test_a_ledger_that_is_wrong_is_noticed(mutant: type[PlayoutLedger]) -> None:
     class Machine(PlayoutMachine):

@@ -465,3 +465,49 @@ def test_a_stage_that_needs_the_users_words_is_refused_where_nobody_asks_for_the
         Pipeline(Mic(), Model(transcribes=False), Words()).check()
     Pipeline(Mic(), Model(transcribes=True), Words()).check()
     Pipeline(Mic(), Words(), accepts=(AudioOut,)).check()  # who makes them is not known
+
+
+class Counts:
+    counts_for_sink = True
+
+    @on(AudioOut)
+    def pass_on(self, frame: AudioOut) -> AudioOut:
+        return frame
+
+
+class Voice:
+    async def run(self, emit: Emit[AudioOut]) -> None: ...
+
+
+class Converter:
+    made_rates_hz: ClassVar = {AudioOut: 8_000}
+
+    @on(AudioOut)
+    def convert(self, frame: AudioOut) -> AudioOut:
+        return frame
+
+
+class Waits:
+    @on(AudioOut)
+    async def wait(self, frame: AudioOut) -> AudioOut:
+        return frame
+
+
+class Loud:
+    @on(AudioOut)
+    def play(self, frame: AudioOut) -> Played:
+        return Played(handed_samples=0, played_samples=0, rate_hz=24_000)
+
+
+@pytest.mark.parametrize(
+    ("between", "why"),
+    [
+        (Converter, "Converter changes the rate between Counts and Loud"),
+        (Waits, "Waits keeps frames in a mailbox between Counts and Loud"),
+    ],
+)
+def test_who_counts_for_the_sink_counts_the_same_samples(between: type[object], why: str) -> None:
+    with pytest.raises(WiringError, match=f"{why}, .*: put {between.__name__} before Counts"):
+        Pipeline(Voice(), Counts(), between(), Loud()).check()
+    Pipeline(Voice(), between(), Counts(), Loud()).check()
+    Pipeline(Voice(), between(), Loud()).check()
