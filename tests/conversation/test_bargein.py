@@ -18,6 +18,7 @@ from framepipe.frames import (
     Hold,
     Interrupt,
     Mute,
+    Problem,
     Release,
     ReplyPending,
     ReplyReady,
@@ -522,3 +523,198 @@ def test_whoever_says_that_there_is_no_second_stage_is_believed() -> None:
     ready_for_two(core)
     core.receive(server(), 1 * S)
     assert core.state is State.CUT
+
+
+# --- the third stage ------------------------------------------------------------------------------
+
+
+def over(core: BargeInCore, item_id: str = "user1", *, end_sample: int = 9_600) -> BargeInCore:
+    """The speech over the agent is over, as the service has it."""
+    core.receive(
+        SpeechStopped(source="server", end_sample=end_sample, item_id=item_id), 1 * S + 700 * MS
+    )
+    return core
+
+
+def answered() -> BargeInCore:
+    """A short interruption whose answer is ready before its words."""
+    core = BargeInCore(transcripts=True)
+    core.receive(ReplyPending(turn=1), 0)
+    core.receive(ReplyReady(turn=1), 0)
+    core.receive(server(), 1 * S)
+    over(core)
+    core.receive(ReplyPending(turn=2), 1 * S + 700 * MS)
+    assert core.receive(ReplyReady(turn=2), 2 * S) == [Hold(audible=False)]
+    assert core.state is State.DOUBT
+    return core
+
+
+def test_the_answer_to_a_short_interruption_waits_300_ms_for_its_words() -> None:
+    core = answered()
+    assert core.deadline_ns == 2 * S + 300 * MS
+    assert core.deadline_reached(2 * S + 300 * MS) == [DropParked(), Release()]
+    assert core.state is State.SPEAKING
+
+
+def test_words_let_the_waiting_answer_go() -> None:
+    core = answered()
+    assert core.receive(words(), 2 * S + 100 * MS) == [DropParked(), Release()]
+    assert core.state is State.SPEAKING
+
+
+def test_a_backchannel_swallows_the_waiting_answer_and_lets_the_old_one_go_on() -> None:
+    core = answered()
+    assert core.receive(backchannel(), 2 * S + 100 * MS) == [
+        Swallow(item_id="user1"),
+        Undo(),
+        Release(),
+    ]
+    core.receive(ReplyPending(turn=3), 2 * S + 100 * MS)
+    core.receive(Drained(turn=2), 2 * S + 100 * MS)
+    assert core.receive(server(90_000, "user2"), 4 * S)[-1] == Interrupt(
+        turn=3, onset_sample=90_000, cause="server"
+    )
+
+
+def test_new_speech_while_the_answer_waits_for_words_makes_it_wait_for_the_speech() -> None:
+    core = answered()
+    assert core.receive(server(60_000, "user2"), 2 * S + 100 * MS) == [DropParked()]
+    assert core.state is State.WAIT
+
+
+def test_without_transcripts_no_answer_waits_for_words() -> None:
+    core = over(cut())
+    assert core.receive(ReplyReady(turn=2), 2 * S) == [DropParked()]
+
+
+@pytest.mark.parametrize("verdict", [backchannel, nothing])
+def test_after_a_question_a_short_word_is_an_answer(
+    verdict: Callable[..., TranscriptVerdict],
+) -> None:
+    core = cut(two=True)
+    core.receive(server(), 1 * S + 250 * MS)
+    over(core)
+    assert core.receive(verdict(after_question=True), 2 * S) == [DropParked()]
+    assert core.state is State.IDLE
+
+
+def test_noise_after_a_question_that_nobody_confirmed_is_still_noise() -> None:
+    core = suspect(two=True)
+    core.receive(server(), 1 * S + 100 * MS)
+    core.deadline_reached(2 * S)
+    over(core)
+    assert core.state is State.SPEAKING
+    assert core.receive(nothing(after_question=True), 2 * S) == []
+
+
+def test_no_text_means_no_undo() -> None:
+    core = over(cut())
+    assert core.receive(no_text(), 2 * S) == [DropParked()]
+    assert core.state is State.IDLE
+
+
+def test_there_is_no_undo_while_more_was_said_that_is_not_known_yet() -> None:
+    core = over(cut())
+    core.receive(server(48_000, "user2"), 1 * S + 800 * MS)
+    over(core, "user2", end_sample=60_000)
+    assert core.receive(backchannel("user1"), 2 * S) == [Swallow(item_id="user1")]
+    assert core.state is State.CUT
+    assert core.receive(words("user2"), 2 * S + 100 * MS) == [DropParked()]
+
+
+def test_there_is_no_undo_while_the_user_speaks_on() -> None:
+    core = over(cut())
+    core.receive(server(48_000, "user2"), 1 * S + 800 * MS)
+    assert core.receive(backchannel("user1"), 2 * S) == [Swallow(item_id="user1")]
+    assert core.state is State.CUT
+
+
+def test_a_turn_that_nobody_believes_in_is_swallowed_when_the_service_ends_it() -> None:
+    core = suspect(two=True)
+    core.receive(server(), 1 * S + 100 * MS)
+    core.deadline_reached(2 * S)
+    stopped = SpeechStopped(source="server", end_sample=9_600, item_id="user1")
+    assert core.receive(stopped, 2 * S + 100 * MS) == [Swallow(item_id="user1")]
+
+
+def test_a_turn_that_ends_in_a_suspicion_is_swallowed_when_that_is_rejected() -> None:
+    core = suspect(two=True)
+    core.receive(server(), 1 * S + 100 * MS)
+    over(core)
+    no = SpeechRejected(source="second", onset_sample=480, probability=0.1)
+    assert core.receive(no, 1 * S + 750 * MS) == [Release(), Unmute(), Swallow(item_id="user1")]
+
+
+def test_with_transcripts_a_rejected_turn_waits_for_its_words() -> None:
+    core = BargeInCore(two=True, transcripts=True)
+    ready_for_two(core)
+    core.receive(server(), 1 * S)
+    core.deadline_reached(2 * S)
+    stopped = SpeechStopped(source="server", end_sample=9_600, item_id="user1")
+    assert core.receive(stopped, 2 * S) == []
+    assert core.receive(words(), 2 * S + 300 * MS) == [
+        Interrupt(turn=1, onset_sample=400, cause="transcript"),
+        DropParked(),
+    ]
+
+
+def test_whether_words_come_is_known_from_the_connection() -> None:
+    core = BargeInCore(two=True)
+    core.receive(ConnectionState(state="open", transcripts=True), 0)
+    ready_for_two(core)
+    core.receive(server(), 1 * S)
+    core.deadline_reached(2 * S)
+    stopped = SpeechStopped(source="server", end_sample=9_600, item_id="user1")
+    assert core.receive(stopped, 2 * S) == [], "the words decide"
+
+
+def test_speech_that_the_service_never_heard_is_over_when_it_is_quiet_here() -> None:
+    core = cut(two=True)
+    assert core.receive(local_quiet(), 1 * S + 500 * MS) == []
+    assert core.receive(ReplyReady(turn=2), 2 * S) == [DropParked()]
+    assert core.state is State.SPEAKING, "it does not wait for three seconds"
+
+
+def test_what_was_decided_is_counted() -> None:
+    core = cut(two=True)
+    core.receive(server(), 1 * S + 250 * MS)
+    over(core)
+    core.receive(backchannel(), 2 * S)
+    told = core.statistics()
+    assert (told.mutes, told.cuts, told.undos, told.swallows, told.resumes) == (1, 1, 1, 1, 0)
+
+
+# --- which edge began it --------------------------------------------------------------------------
+
+
+def test_a_speech_began_with_the_edge_that_is_nearest_to_where_the_service_heard_it() -> None:
+    core = speaking()
+    core.receive(local(1_000), 1 * S)  # a click
+    core.deadline_reached(1 * S + 500 * MS)
+    core.receive(local_quiet(), 1 * S + 600 * MS)
+    core.receive(local(20_000), 1 * S + 800 * MS)  # the first word
+    core.receive(local(26_000), 1 * S + 900 * MS)
+    assert core.receive(server(21_000), 1 * S + 950 * MS) == [
+        Interrupt(turn=1, onset_sample=20_000, cause="server")
+    ]
+
+
+def test_a_wrong_mute_in_an_open_segment_does_not_cost_the_detector_its_credit() -> None:
+    core = BargeInCore(two=True)
+    ready_for_two(core)
+    core.receive(server(), 0)
+    for k in range(1, 6):
+        core.deadline_reached(k * S)
+        core.receive(local_quiet(), k * S)
+        assert core.receive(local(48_000 * k), k * S + 200 * MS) == [Mute(), Hold()]
+
+
+def test_the_loss_of_the_credit_is_told_once() -> None:
+    core = speaking()
+    told: list[Problem] = []
+    for k in range(1, 7):
+        core.receive(local(), k * S)
+        orders = core.deadline_reached(k * S + 500 * MS)
+        told += [order for order in orders if isinstance(order, Problem)]
+        core.receive(local_quiet(), k * S + 600 * MS)
+    assert [problem.code for problem in told] == ["local_mutes_disarmed"]
