@@ -448,19 +448,24 @@ def _check_positions(graph: Graph, makes: Mapping[Node, frozenset[type[Frame]] |
     for sink in graph.nodes:
         if Played not in (makes[sink] or ()) or not _takes_audio(sink):
             continue
-        between: list[Node] = []
-        node = sink.up
-        while node is not None and not getattr(node.stage, "counts_for_sink", False):
-            between.append(node)
-            node = node.up
-        for other in between if node is not None else ():
+        above = list(_row_above(sink))
+        counts = [getattr(node.stage, "counts_for_sink", False) for node in above]
+        at = counts.index(True) if True in counts else 0
+        for other in above[:at]:
             changes_rate = AudioOut in _rates(other, "made_rates_hz")
             if changes_rate or other.is_async:
                 why = "changes the rate" if changes_rate else "keeps frames in a mailbox"
                 raise WiringError(
-                    f"{other.name} {why} between {node.name} and {sink.name}, which must count "
-                    f"the same samples of AudioOut: put {other.name} before {node.name}"
+                    f"{other.name} {why} between {above[at].name} and {sink.name}, which must "
+                    f"count the same samples of AudioOut: put {other.name} before {above[at].name}"
                 )
+
+
+def _row_above(node: Node) -> Iterator[Node]:
+    """The stages above one, nearest first, through the main branches."""
+    while node.up is not None:
+        node = node.up
+        yield node
 
 
 def _makes_transcripts(node: Node) -> bool:

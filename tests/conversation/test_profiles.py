@@ -138,7 +138,9 @@ def test_a_profile_may_let_the_service_decide_as_well() -> None:
 def test_a_profile_may_need_both_in_any_order(first: str) -> None:
     core = speaking(only(Situation.SPEAKING, Profile(needs=Needs.BOTH)))
     core.receive(local(), 2 * S)
-    facts = [yes(), server()] if first == "second" else [server(), yes()]
+    facts: list[SpeechConfirmed | SpeechStarted] = [server(), yes()]
+    if first == "second":
+        facts.reverse()
     assert core.receive(facts[0], 2 * S + 100 * MS) == []
     assert core.state is State.SUSPECT
     orders = core.receive(facts[1], 2 * S + 200 * MS)
