@@ -33,11 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         said = b"".join(wav.read_at(24_000))
     with WavReader(CLIPS / "hello.wav") as wav:
         word = b"".join(wav.read_at(24_000))[: 2 * 24_000]
-<<<<<<< HEAD
     came_back = silence(960) + scaled(said, 0.1)
-=======
-    came_back = silence(960) + pcm_of(np.multiply(samples_of(said), 0.1, dtype=np.float64))
->>>>>>> 63ec3b2 (Types: what the checkers said of the last changes)
     write(path / "agent.wav", said)
     write(path / "echo.wav", came_back)
     write(path / "word.wav", silence(4_800) + word + silence(4_800))
