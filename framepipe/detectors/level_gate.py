@@ -69,8 +69,8 @@ class LevelGate:
             believed.
         span_ms: How far back in the agent's speech the return loss looks.
         hold_ms: For so long after near-end speech softer sounds belong to it.
-        window_hold_ms: The same for the windows of a second stage. Short, so that a click over
-            the agent's voice does not make its echo count: it would fill too few windows.
+        window_hold_ms: The same for the windows of a second stage. Short: a click over the
+            agent's voice lets its echo count in fewer windows than confirm speech.
         least_loss_db: The return loss is never taken for less. An echo that comes back louder
             needs an echo canceller or headphones.
 
@@ -92,7 +92,7 @@ class LevelGate:
         learn_ms: int = 500,
         span_ms: int = 4_000,
         hold_ms: int = 192,
-        window_hold_ms: int = 64,
+        window_hold_ms: int = 24,
         least_loss_db: float = 10.0,
     ) -> None:
         for name, value in (
@@ -220,7 +220,9 @@ class LevelGate:
         return evolve(window, probability=0.0)
 
     def _is_held(self, start_sample: int, hold_samples: int) -> bool:
-        return self._near_until is not None and start_sample < self._near_until + hold_samples
+        if self._near_until is None:
+            return False
+        return 0 <= start_sample - self._near_until < hold_samples
 
     def _judge(self, power: float, end_sample: int, end_ns: int) -> None:
         heard_dbfs = _SILENT_DBFS

@@ -151,6 +151,20 @@ def test_the_echo_of_speech_has_no_probability() -> None:
     assert call.gate.window(window) == window
 
 
+def test_a_click_over_the_agent_lets_fewer_windows_count_than_confirm_speech() -> None:
+    call = Call()
+    call.go(100, -40.0, played_dbfs=-20.0)
+    click = call.at
+    for frame in range(60):
+        call.go(1, -20.0 if frame < 2 else -40.0, played_dbfs=-20.0)
+        call.gate.verdict(Verdict(True, (call.at - 1) * FRAME, call.at * FRAME), speaking=True)
+    windows = [
+        Window(0.99, start, start + 32 * 8)
+        for start in range((click - 10) * FRAME, (click + 50) * FRAME, 16 * 8)
+    ]
+    assert sum(call.gate.window(window).probability > 0 for window in windows) < 6
+
+
 def test_a_gap_in_the_microphone_is_no_matter() -> None:
     gate = LevelGate(RATE_HZ)
     gate.played(-20.0, 0)
