@@ -7,13 +7,16 @@ virtual time: ``assert collect(Gain(2.0), steps=[quiet]) == [louder]``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias, TypeVar
 
+import anyio
 from attrs import field, frozen
 
+from framepipe.clock import now_ns
 from framepipe.errors import FrameError
 from framepipe.frames import (
+    NS_PER_S,
     End,
     Frame,
     Interrupt,
@@ -137,12 +140,37 @@ class Collector:
         self.times_ns.append(0 if self._emit is None else self._emit.now_ns())
 
 
-def collect(*stages: object, steps: Iterable[Step], backend: Backend = "asyncio") -> list[Frame]:
+async def play(pipeline: Pipeline, steps: Iterable[Step]) -> None:
+    """Play a script to a pipeline that runs, from outside.
+
+    What goes down enters at the head, what is urgent and goes up at the tail. Waits where there is
+    no room; opens turns as the frames need them.
+
+    Args:
+        pipeline: It runs.
+        steps: Frames, and the waits between them.
+    """
+    at_ns = now_ns()
+    newest_turn = pipeline.statistics().turns_opened
+    for step in steps:
+        if isinstance(step, Wait):
+            at_ns += step.ms * _NS_PER_MS
+            await anyio.sleep_until(at_ns / NS_PER_S)
+            continue
+        turn = step.turn if isinstance(step, Interruptible | Interrupt) else None
+        while newest_turn < (turn or 0):
+            newest_turn = pipeline.new_turn()
+        if isinstance(step, Ordered):
+            await pipeline.room()
+        pipeline.emit(step)
+
+
+def collect(*stages: object, steps: Sequence[Step], backend: Backend = "asyncio") -> list[Frame]:
     """Run stages on a script in virtual time.
 
     Args:
         stages: Stages, forks and pipelines, as for `framepipe.Pipeline`.
-        steps: Frames to emit at the head, and waits. Turns are opened as the frames need them.
+        steps: Frames, and waits; see `play`.
         backend: "asyncio", which is the same every time, or "trio".
 
     Returns:
@@ -154,24 +182,35 @@ def collect(*stages: object, steps: Iterable[Step], backend: Backend = "asyncio"
         ProcessorError: A stage raised.
         VirtualTimeError: A stage uses a thread or a socket, or nothing moves any more.
     """
-    script, collector = _BothEnds.of(tuple(steps))
-    run_virtual(Pipeline(script, *stages, collector).run, backend=backend)
-    return script.left
+    left: list[Frame] = []
+    kinds = {type(step) for step in steps if isinstance(step, Frame)}
+    pipeline = Pipeline(_Head(left), *stages, _Tail(left), accepts=tuple(kinds))
+
+    async def call() -> None:
+        async with pipeline:
+            await play(pipeline, steps)
+
+    run_virtual(call, backend=backend)
+    return left
 
 
-class _BothEnds(Script):
-    """A script and a collector that write into the same list."""
+class _Head:
+    def __init__(self, left: list[Frame]) -> None:
+        self._left = left
 
-    left: list[Frame]
+    @on(UrgentUp)
+    def keep(self, frame: UrgentUp) -> None:
+        self._left.append(frame)
 
-    @classmethod
-    def of(cls, steps: tuple[Step, ...]) -> tuple[_BothEnds, Collector]:
-        script, collector = cls(*steps), _Tail()
-        script.left = script.up = collector.frames
-        return script, collector
+    @on(Interrupt)
+    def keep_cut(self, frame: Interrupt) -> None:
+        self._left.append(frame)
 
 
-class _Tail(Collector):
-    @on(Interrupt, End)
-    def keep_named(self, frame: Interrupt | End) -> None:
-        """The head keeps the cut; the end goes without saying."""
+class _Tail:
+    def __init__(self, left: list[Frame]) -> None:
+        self._left = left
+
+    @on(Ordered, UrgentDown)
+    def keep(self, frame: Ordered | UrgentDown) -> None:
+        self._left.append(frame)
