@@ -44,6 +44,8 @@ class MicRing:
 
     def put(self, frame: AudioIn) -> None:
         """Microphone audio, in the order of the capture clock."""
+        if not frame.n_samples:
+            return  # nothing to send, and a ring that is measured in samples would never be full
         self._kept.append(frame)
         self._kept_samples += frame.n_samples
         # What is forgotten unsent leaves a gap, and a gap is sent as silence and reported.

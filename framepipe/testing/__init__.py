@@ -15,6 +15,11 @@ from framepipe.testing.script import Script as Script
 from framepipe.testing.script import Step as Step
 from framepipe.testing.script import Wait as Wait
 from framepipe.testing.script import collect as collect
+from framepipe.testing.script import play as play
+from framepipe.testing.written import assert_golden as assert_golden
+from framepipe.testing.written import assert_same_frames as assert_same_frames
+from framepipe.testing.written import difference as difference
+from framepipe.testing.written import written as written
 
 # Somebody before the microphone
 from framepipe.testing.people import Act as Act

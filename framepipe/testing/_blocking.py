@@ -6,11 +6,12 @@ handler is among its callers.
 
 from __future__ import annotations
 
+import inspect
 import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
@@ -33,7 +34,7 @@ _hooks: list[Callable[[str, Any], None]] = []
 
 
 @contextmanager
-def listening(codes: dict[types.CodeType, str]) -> Iterator[list[str]]:
+def listening(codes: dict[types.CodeType, str]) -> Generator[list[str]]:
     """Collect what blocks in this thread, in words.
 
     Args:
@@ -73,7 +74,7 @@ def _on_audit(event: str, arguments: Any) -> None:
 def _in_handler(codes: dict[types.CodeType, str]) -> str | None:
     """The handler that is being called; none while a module is imported."""
     found = None
-    here: types.FrameType | None = sys._getframe(2)
+    here = inspect.currentframe()
     while here is not None:
         if here.f_code.co_filename.startswith("<frozen importlib"):
             return None

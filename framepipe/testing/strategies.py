@@ -17,7 +17,7 @@ import math
 import re
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Generic, TypeVar, get_type_hints
+from typing import Any, Final, Generic, Literal, TypeGuard, TypeVar, get_origin, get_type_hints
 
 import attrs
 from attrs import evolve
@@ -173,8 +173,10 @@ def _of_type(kind: Any) -> st.SearchStrategy[Any]:
     inner: tuple[Any, ...] = getattr(kind, "__args__", ())
     if type(None) in inner:
         return st.one_of(st.none(), *(_of_type(one) for one in inner if one is not type(None)))
-    if getattr(kind, "__origin__", None) is tuple and inner[1:] == (...,):
+    if get_origin(kind) is tuple and inner[1:] == (...,):
         return st.lists(_of_type(inner[0]), max_size=2).map(tuple)
+    if get_origin(kind) is Literal:
+        return st.sampled_from(inner)
     if inspect.isclass(kind) and issubclass(kind, Frame):
         return _strategy(kind)
     return st.from_type(kind)
@@ -222,7 +224,11 @@ _flats: Final = st.builds(
 
 
 def _as_strategy(value: object) -> st.SearchStrategy[Any]:
-    return value if isinstance(value, st.SearchStrategy) else st.just(value)
+    return value if _is_strategy(value) else st.just(value)
+
+
+def _is_strategy(value: object) -> TypeGuard[st.SearchStrategy[Any]]:
+    return isinstance(value, st.SearchStrategy)
 
 
 # --- one for each frame type ------------------------------------------------------------------

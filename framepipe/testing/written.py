@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 import attrs
 
@@ -46,16 +47,17 @@ def written(step: Step) -> str:
 
 
 def _value(value: object) -> str:
+    plain = repr(value)
     if isinstance(value, Frame):
         return written(value)
-    if isinstance(value, tuple) and value and isinstance(value[0], Frame):
-        inner: Sequence[Frame] = value
-        return f"({', '.join(written(one) for one in inner)},)"
+    if isinstance(value, tuple):
+        inner = [_value(one) for one in cast("tuple[object, ...]", value)]
+        return f"({', '.join(inner)}{',' if len(inner) == 1 else ''})"
     if isinstance(value, bytes) and len(value) > _LONGEST_BYTES:
         if value == value[:2] * (len(value) // 2):
             return f"{value[:2]!r} * {len(value) // 2}"
         return f"<{len(value)} bytes, {value[:4]!r}…>"
-    return repr(value)
+    return plain
 
 
 def difference(expected: Iterable[Step], got: Iterable[Step]) -> str:

@@ -30,6 +30,13 @@ def taken(ring: MicRing) -> list[int]:
     return found
 
 
+def test_frames_without_samples_take_no_place() -> None:
+    ring = MicRing(RATE_HZ)
+    ring.put(frame(7, 0))
+    assert not ring.waiting
+    assert ring.start_sample is None
+
+
 def test_what_was_sent_is_sent_again_from_the_very_sample() -> None:
     ring = MicRing(RATE_HZ)
     for number in range(5):
