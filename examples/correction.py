@@ -10,8 +10,6 @@ from __future__ import annotations
 import anyio
 
 from framepipe import Frame, Pipeline, Proceed, Revoke, ToolCall, TurnAmended, UserTurn
-from framepipe.conversation.endpointing import GrowingSilence
-from framepipe.conversation.relations import SpokenCorrections
 from framepipe.realtime.booking import Booking
 from framepipe.realtime.connection import Connect
 from framepipe.realtime.mind import given_words
@@ -52,7 +50,7 @@ def chain(connect: Connect) -> Pipeline:
         USER,
         LocalVad(second_stage=False),  # it would call the noise what it is
         Realtime(session, tools=(book_flight,), connect=connect),
-        Turns(corrections=SpokenCorrections(), end_of_turn=GrowingSilence(), on_amended=amended),
+        Turns(on_amended=amended),
         Playout(),
         BargeIn(),
         WavSink(),

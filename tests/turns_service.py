@@ -9,8 +9,6 @@ from attrs import field, frozen
 
 from framepipe import Frame, Pipeline
 from framepipe.clock import now_ns
-from framepipe.conversation.endpointing import GrowingSilence
-from framepipe.conversation.relations import SpokenCorrections
 from framepipe.frames import Interrupt, Proceed, Revoke, ToolCall, Transcript, UserTurn
 from framepipe.realtime.answer_plan import Pace
 from framepipe.realtime.booking import Booking
@@ -72,6 +70,7 @@ async def _call(
     mind: Mind,
     pace: Pace,
     silence_ms: int,
+    create_response: bool,
     options: dict[str, Any],
 ) -> Call:
     call = Call()
@@ -98,13 +97,10 @@ async def _call(
     )
     session = SessionSettings(
         transcription=Transcription(),
-        turn_detection=ServerVad(silence_duration_ms=silence_ms, prefix_padding_ms=0),
+        turn_detection=ServerVad(
+            silence_duration_ms=silence_ms, prefix_padding_ms=0, create_response=create_response
+        ),
     )
-    wanted: dict[str, Any] = {
-        "corrections": SpokenCorrections(),
-        "end_of_turn": GrowingSilence(),
-        **options,
-    }
     sink = WavSink(None, block_ms=20)
 
     def watch(what: str, _: str, frame: Frame) -> None:
@@ -116,7 +112,7 @@ async def _call(
             ScriptedUser(*_acts(said, length_ms), block_ms=20),
             LocalVad(second_stage=False),
             Realtime(session, connect=server.connect, tools=(book_flight,), seed=1),
-            Turns(**wanted),
+            Turns(**options),
             Playout(),
             BargeIn(),
             sink,
@@ -146,9 +142,10 @@ def call(
     mind: Mind | None = None,
     pace: Pace | None = None,
     silence_ms: int = 500,
+    create_response: bool = True,
     **options: Any,
 ) -> Call:
     """One whole call in virtual time."""
     mind = Booking() if mind is None else mind
     pace = Pace(first_audio_ms=(300, 300)) if pace is None else pace
-    return run_virtual(_call, said, length_ms, mind, pace, silence_ms, options)
+    return run_virtual(_call, said, length_ms, mind, pace, silence_ms, create_response, options)

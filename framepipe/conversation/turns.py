@@ -33,10 +33,12 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias, TypeGuard
 
 from attrs import define, evolve, field, frozen
 
+from framepipe.conversation import endpointing
+from framepipe.conversation.endpointing import EndOfTurnPolicy
 from framepipe.conversation.objections import objects
 from framepipe.errors import FrameError
 from framepipe.frames import (
@@ -97,7 +99,11 @@ class Corrections(Protocol):
 
 
 class EndOfTurn(Protocol):
-    """Tells how much silence ends a turn."""
+    """Tells how much silence ends a turn.
+
+    An `EndOfTurnPolicy` may stand in its place: it is told what it asks for, and its judgement
+    ends the turn. One that is both is told, and asked for the silence.
+    """
 
     def silence_ms(self, text: str, /) -> int | None:
         """Silence in milliseconds after which these words are a whole turn.
@@ -423,7 +429,8 @@ class TurnCore:
     Args:
         corrections: Tells a correction across turns; ``None``: there are none, and only speech
             before an answer was heard belongs to the turn before.
-        end_of_turn: Ends a cool-down before its time; ``None``: it lasts ``cool_down_ms``.
+        end_of_turn: Ends a cool-down before its time, or a policy that decides when an answer may
+            be heard; ``None``: a cool-down lasts ``cool_down_ms``.
         rate_hz: Samples per second of the capture clock.
         commit_ms: Silence after the last word that commits a turn.
         cool_down_ms: Silence after an interruption before an answer is heard, when
@@ -433,6 +440,8 @@ class TurnCore:
         read_back_ms: An answer heard for so long without objection commits its turn.
         hold: After which speech answers are held: after an interruption, or always; the answer
             is then prepared early and heard when ``end_of_turn`` says so.
+        asks: The service does not answer by itself (``create_response=False``): the answer is
+            asked for when the turn is over. Needs ``hold="always"``.
         objects: Whether words may be an objection; they then withdraw a call that waits.
         hint: What the model is told of a correction.
 
@@ -449,13 +458,14 @@ class TurnCore:
         self,
         *,
         corrections: Corrections | None = None,
-        end_of_turn: EndOfTurn | None = None,
+        end_of_turn: EndOfTurn | EndOfTurnPolicy | None = None,
         rate_hz: int = 24_000,
         commit_ms: int = COMMIT_MS,
         cool_down_ms: int = COOL_DOWN_MS,
         join_ms: int = JOIN_MS,
         read_back_ms: int = READ_BACK_MS,
         hold: Literal["interruption", "always"] = "interruption",
+        asks: bool = False,
         objects: Callable[[str], bool] = objects,
         hint: Callable[[Correction], str] = english_hint,
     ) -> None:
@@ -468,11 +478,15 @@ class TurnCore:
         ):
             if value < least:
                 raise FrameError(f"{name} is {value}; it must be {least} or more")
+        if asks and hold != "always":
+            raise FrameError('asks=True needs hold="always": nobody else ends the turn')
         self.state = State.NONE
         self.withdrawn = 0
         self.revoked = 0
         self._corrections = corrections
-        self._end_of_turn = end_of_turn
+        self._policy = end_of_turn if _is_policy(end_of_turn) else None
+        self._end_of_turn = end_of_turn if _tells_silence(end_of_turn) else None
+        self._asks = asks
         self._rate_hz = rate_hz
         self._commit_ns = commit_ms * _NS_PER_MS
         self._cool_down_ns = cool_down_ms * _NS_PER_MS
@@ -563,10 +577,11 @@ class TurnCore:
         if earlier is not None and not earlier.is_undecided:
             times.append(earlier.end_ns + self._commit_ns)
         if turn is not None and self.state is not State.SPEAKING and not self._speaks_over:
-            due_ns = turn.end_ns + self._commit_ns
+            due_ns: int | None = turn.end_ns + self._commit_ns
             if self.state is State.COOLING:
                 due_ns = self._release_ns(turn)
-            times.append(max(due_ns, self._maybe_until_ns))
+            if due_ns is not None:
+                times.append(max(due_ns, self._maybe_until_ns))
         return min(times, default=None)
 
     def deadline_reached(self, at_ns: int) -> list[Command]:
@@ -589,7 +604,8 @@ class TurnCore:
             made += self._committed(earlier, at_ns)
         if turn is None or self._speaks_over or at_ns < self._maybe_until_ns:
             return made
-        if self.state is State.COOLING and at_ns >= self._release_ns(turn):
+        release_ns = self._release_ns(turn) if self.state is State.COOLING else None
+        if release_ns is not None and at_ns >= release_ns:
             made += self._happens(Event.COMPLETE, at_ns)
         if self.state is not State.COOLING and at_ns >= turn.end_ns + self._commit_ns:
             made += self._happens(Event.SILENCE, at_ns)
@@ -650,7 +666,9 @@ class TurnCore:
             if not self._by_server and fact.item_id is not None:  # its beginning was missed
                 made = self._speech(fact.item_id, fact.end_sample, at_ns)
             self._by_server = self._by_second_stage = False
-            return made + self._paused(end_ns, at_ns)
+            made += self._paused(end_ns, at_ns)
+            self._inform(endpointing.ServiceCommitted(at_ns=at_ns))  # it does both at once
+            return made
         self._local_end = fact.end_sample
         if not self._by_second_stage or self._by_server:
             return []
@@ -661,6 +679,7 @@ class TurnCore:
         event = Event.SPEECH_OVER_VOICE if self.is_audible else Event.SPEECH
         made = self._happens(event, at_ns, onset_sample)
         self._waits = None
+        self._inform(endpointing.SpeechBegan(at_ns=min(at_ns, self._ns(onset_sample, at_ns))))
         if item_id is None or self._is_known(item_id):
             return made + self._told_if_new()
         if self.state is State.ANSWERED:
@@ -678,6 +697,7 @@ class TurnCore:
         if self._newest is not None:
             self._newest.end_ns = end_ns
             self._waits = self._newest
+        self._inform(endpointing.SpeechEnded(at_ns=at_ns, last_ns=end_ns))
         return made
 
     def _item(self, item_id: str, at_ns: int) -> list[Command]:
@@ -690,6 +710,15 @@ class TurnCore:
 
     def _is_known(self, item_id: str) -> bool:
         return item_id in self._turn_of or item_id in self._loose
+
+    def _inform(self, fact: endpointing.Fact) -> None:
+        if self._policy is not None:
+            self._policy.receive(fact)
+
+    def _ns(self, sample: int, at_ns: int) -> int:
+        """When a sample was captured, as far as is known; now, if that is not."""
+        base_ns = at_ns if self._base_ns is None else self._base_ns
+        return base_ns + sample * NS_PER_S // self._rate_hz
 
     def _capture_ns(self, sample: int, at_ns: int) -> int:
         """When a sample was captured, or a little later."""
@@ -716,6 +745,7 @@ class TurnCore:
         newest = self._newest
         if newest is None or turn not in (newest, self._earlier):
             return made
+        self._inform(endpointing.WordsCame(at_ns=at_ns, text=self._text(newest.items)))
         made += self._judge(at_ns, words_are_whole=False)
         if self._is_transcribed(newest):
             # Not now: whoever stands below may still call them no words (`Swallow`).
@@ -873,6 +903,9 @@ class TurnCore:
             held = self._taken(reply)
             if reply.is_alive:
                 made += [told for frame in held for told in self._pass(reply, frame, at_ns)]
+        turn = self._newest
+        if self._asks and turn is not None and turn.items and self.state is State.OPEN:
+            made.append(Revoke(item_ids=tuple(turn.items), respond=True, at_ns=at_ns))
         return made
 
     def _taken(self, reply: _Reply) -> list[_Voice]:
@@ -1025,6 +1058,7 @@ class TurnCore:
     def _park(self, at_ns: int) -> list[Command]:
         """The newest turn waits for the words that cut its answer."""
         turn = self._open()
+        self._inform(endpointing.TurnTaken(at_ns=at_ns))
         made = self._close_joint(turn)
         if self._earlier is not None:
             made += self._settle(self._earlier, turn, at_ns)
@@ -1070,6 +1104,7 @@ class TurnCore:
 
     def _commit(self, at_ns: int) -> list[Command]:
         turn = self._open()
+        self._inform(endpointing.TurnTaken(at_ns=at_ns))
         made = self._close_joint(turn)
         if self._earlier is not None:
             made += self._settle(self._earlier, turn, at_ns)
@@ -1147,13 +1182,24 @@ class TurnCore:
             item_ids=tuple(turn.items),
         )
 
-    def _release_ns(self, turn: _Turn) -> int:
-        wanted_ns = self._cool_down_ns
+    def _release_ns(self, turn: _Turn) -> int | None:
+        """When the turn counts as over; ``None``: not by time."""
         if self._end_of_turn is not None and self._whole.issuperset(turn.items):
             silence_ms = self._end_of_turn.silence_ms(self._text(turn.items))
             if silence_ms is not None:
-                wanted_ns = silence_ms * _NS_PER_MS
-        return turn.end_ns + wanted_ns
+                return turn.end_ns + silence_ms * _NS_PER_MS
+        if self._policy is not None and self._end_of_turn is None:
+            judgement = self._policy.judgement
+            return turn.end_ns if judgement.ended else judgement.deadline_ns
+        return turn.end_ns + self._cool_down_ns
+
+
+def _is_policy(value: object) -> TypeGuard[EndOfTurnPolicy]:
+    return hasattr(value, "judgement")
+
+
+def _tells_silence(value: object) -> TypeGuard[EndOfTurn]:
+    return callable(getattr(value, "silence_ms", None))
 
 
 def _heard_ms(heard: Heard) -> int:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 from attrs import frozen
 
 from framepipe import Emit, on
-from framepipe.conversation import fallback
+from framepipe.conversation import endpointing, fallback
+from framepipe.conversation.endpointing import EndOfTurnPolicy, GrowingSilence
 from framepipe.conversation.fallback import LINES, FallbackCore, LineName, PlayLine
 from framepipe.conversation.idle import IdleCore
+from framepipe.conversation.objections import objects
+from framepipe.conversation.relations import SpokenCorrections
 from framepipe.conversation.turns import (
     Command,
     Corrections,
@@ -21,7 +25,8 @@ from framepipe.conversation.turns import (
     Floor,
     TurnCore,
 )
-from framepipe.errors import MailboxFull
+from framepipe.conversation.wordlists import ENGLISH, Language
+from framepipe.errors import MailboxFull, WiringError
 from framepipe.frames import (
     AudioDone,
     AudioOut,
@@ -92,12 +97,16 @@ class Turns:
     Stands between `Realtime` and `Playout`. Needs transcription.
 
     Args:
+        language: Whose words they are. By default corrections and the end of turns are told in it
+            (`SpokenCorrections`, `GrowingSilence`).
         corrections: Tells that words take back earlier words; ``None``: nobody does.
-        end_of_turn: Tells how much silence ends a turn; ``None``: ``cool_down_ms`` does.
+        end_of_turn: Tells how much silence ends a turn, or a policy that ends it; ``None``:
+            ``cool_down_ms`` does.
         cool_down_ms: Silence after an interruption before an answer is heard.
         commit_ms: Silence after the last word that commits a turn.
         join_ms: If less of an answer was heard when the user went on, it came too early.
         hold: Hold answers after an "interruption", or "always".
+        asks: The service does not answer by itself; ask for the answer when the turn is over.
         on_amended: Called with a correction that came after its turn was committed; the same
             `TurnAmended` is emitted.
         fallback: Say a line when there is no answer.
@@ -125,12 +134,14 @@ class Turns:
     def __init__(
         self,
         *,
-        corrections: Corrections | None = None,
-        end_of_turn: EndOfTurn | None = None,
+        language: Language = ENGLISH,
+        corrections: Corrections | Literal["spoken"] | None = "spoken",
+        end_of_turn: EndOfTurn | EndOfTurnPolicy | Literal["growing"] | None = "growing",
         cool_down_ms: int = 1_500,
         commit_ms: int = 1_500,
         join_ms: int = 1_000,
         hold: Literal["interruption", "always"] = "interruption",
+        asks: bool = False,
         on_amended: Callable[[TurnAmended], None] | None = None,
         fallback: bool = True,
         lines: Mapping[LineName, Line] | None = None,
@@ -144,14 +155,17 @@ class Turns:
         rate_hz: int = 24_000,
         voice_rate_hz: int = 24_000,
     ) -> None:
+        self._policy = GrowingSilence(language) if end_of_turn == "growing" else end_of_turn
         self.core = TurnCore(
-            corrections=corrections,
-            end_of_turn=end_of_turn,
+            corrections=SpokenCorrections(language) if corrections == "spoken" else corrections,
+            end_of_turn=self._policy,
             rate_hz=rate_hz,
             commit_ms=commit_ms,
             cool_down_ms=cool_down_ms,
             join_ms=join_ms,
             hold=hold,
+            asks=asks,
+            objects=partial(objects, language=language),
         )
         said: dict[LineName, Line] = {**_shipped_lines(), **(lines or {})}
         texts: dict[LineName, str] = {name: line.text for name, line in said.items()}
@@ -246,6 +260,20 @@ class Turns:
     def follow(self, frame: Swallow | Heard | Played) -> Iterable[Swallow | Heard | Played | _Made]:
         """What was said was no speech; what was heard of the agent."""
         return [frame, *self._told(frame)]
+
+    # --- what the application says ---
+
+    def note(self, fact: endpointing.Fact) -> None:
+        """Tell the policy something that no frame says, as that a button was pressed.
+
+        Raises:
+            WiringError: ``end_of_turn`` is no policy.
+        """
+        policy = self._policy
+        if policy is None or not hasattr(policy, "judgement"):
+            raise WiringError("end_of_turn is no policy that could be told; give it PushToTalk()")
+        cast("EndOfTurnPolicy", policy).receive(fact)
+        self._emit.wake()
 
     # --- the stage's own life ---
 

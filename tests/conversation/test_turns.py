@@ -7,6 +7,14 @@ from typing import TypeVar
 
 import pytest
 
+from framepipe.conversation.endpointing import (
+    ButtonPressed,
+    ButtonReleased,
+    GrowingSilence,
+    LocalSilence,
+    PushToTalk,
+    ServiceDecides,
+)
 from framepipe.conversation.turns import Correction, Fact, State, TurnCore, english_hint
 from framepipe.errors import FrameError
 from framepipe.frames import (
@@ -473,6 +481,71 @@ def test_the_stop_button_starts_no_cool_down() -> None:
     assert script.core.state is State.ANSWERED
     script.says("U2", 6_000, 6_500, "go on")
     assert script.answer(2, "U2") == [audio(2)]
+
+
+# --- policies of the end of a turn ------------------------------------------------------------
+
+
+def test_a_policy_decides_when_the_answer_is_heard() -> None:
+    script = Script(TurnCore(end_of_turn=LocalSilence(900), hold="always"))
+    script.says("U1", 1_000, 2_000, "to Denver")
+    assert script.answer(1, "U1") == []
+    script.at(2_899)
+    assert of(script.made, AudioOut) == []
+    script.at(2_900)
+    assert len(of(script.made, AudioOut)) == 1
+
+
+def test_the_service_can_decide_with_time_on_top() -> None:
+    script = Script(TurnCore(end_of_turn=ServiceDecides(settle_ms=300), hold="always"))
+    script.says("U1", 1_000, 2_000, "to Denver")
+    script.answer(1, "U1")
+    script.at(2_799)
+    assert of(script.made, AudioOut) == []
+    script.at(2_800)
+    assert len(of(script.made, AudioOut)) == 1
+
+
+def test_a_button_that_is_held_keeps_the_answer_back_for_as_long() -> None:
+    button = PushToTalk()
+    script = Script(TurnCore(end_of_turn=button, hold="always"))
+    button.receive(ButtonPressed(at_ns=900 * MS))
+    script.says("U1", 1_000, 2_000, "to Denver")
+    script.answer(1, "U1")
+    script.at(60_000)
+    assert of(script.made, AudioOut) == []
+    assert script.turns()[-1][1] != "committed"
+
+    button.receive(ButtonReleased(at_ns=60_000 * MS))
+    script.at(60_001)
+    assert len(of(script.made, AudioOut)) == 1
+    assert script.turns()[-1][1] == "committed"
+
+
+def test_a_policy_learns_the_pauses_of_this_speaker_inside_turns_only() -> None:
+    policy = GrowingSilence()
+    before = policy.pauses.quantile_ms(0.5)
+    script = Script(TurnCore(end_of_turn=policy))
+    for start_ms in range(1_000, 9_000, 2_000):
+        script.says(f"U{start_ms}", start_ms, start_ms + 600, "and")
+    assert policy.pauses.quantile_ms(0.5) > before
+
+
+def test_where_the_service_does_not_answer_by_itself_the_answer_is_asked_for() -> None:
+    script = Script(TurnCore(end_of_turn=Complete(), hold="always", asks=True))
+    script.says("U1", 1_000, 2_000, "to Denver and")
+    script.at(3_000)
+    assert of(script.made, Revoke) == []
+    script.says("U2", 3_000, 3_400, "back")
+    script.at(5_000)
+
+    asked = [revoke for revoke in of(script.made, Revoke) if revoke.respond]
+    assert [revoke.item_ids for revoke in asked] == [("U1", "U2")]
+
+
+def test_asking_needs_somebody_who_ends_the_turn() -> None:
+    with pytest.raises(FrameError, match='asks=True needs hold="always"'):
+        TurnCore(asks=True)
 
 
 # --- self-correction ------------------------------------------------------------------------------

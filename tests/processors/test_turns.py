@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from framepipe import Pipeline, WiringError
+from framepipe.conversation.endpointing import ButtonPressed
 from framepipe.frames import (
     AudioOut,
     Escalate,
@@ -18,6 +20,9 @@ from framepipe.frames import (
 )
 from framepipe.realtime.answer_plan import Pace
 from framepipe.realtime.mind import Scripted, Talk
+from framepipe.realtime.session import SessionSettings
+from framepipe.testing import Pause, ScriptedUser
+from framepipe_processors import BargeIn, Playout, Realtime, Turns, WavSink
 from tests.turns_service import Said, call
 
 REQUEST: Said = (500, 2_000, "I want to fly from Oslo to Denver on Friday")
@@ -131,6 +136,69 @@ def test_speech_in_the_cool_down_withdraws_the_answer_that_nobody_heard() -> Non
     last = made.of(UserTurn)[-1]
     assert (last.state, last.text) == ("committed", "what about Rome and Milan")
     assert [role for role, _ in made.items] == ["user", "assistant", "user", "user", "assistant"]
+
+
+def test_a_service_that_does_not_answer_by_itself_is_asked_when_the_turn_is_over() -> None:
+    made = call(
+        (500, 1_000, "tell me about Oslo and"),
+        (2_400, 1_000, "about Rome"),
+        length_ms=9_000,
+        mind=Talk(1_000),
+        silence_ms=300,
+        create_response=False,
+        hold="always",
+        asks=True,
+    )
+
+    assert [role for role, _ in made.items] == ["user", "user", "assistant"]
+    assert len(made.heard_turns) == 1
+    assert 3_900 <= made.heard_ms[0][0] <= 5_000, made.timeline()
+
+
+def test_a_backchannel_stops_neither_the_answer_nor_the_booking() -> None:
+    made = call(
+        REQUEST,
+        (8_500, 400, "yes please"),
+        (10_100, 250, "mm-hm"),
+        length_ms=16_000,
+    )
+
+    assert [(origin, to) for _, origin, to in made.bookings] == [("Oslo", "Denver")]
+    assert "mm-hm" not in [text for _, text in made.items], made.timeline()
+    assert {turn.text for turn in made.of(UserTurn) if turn.state == "committed"} == {
+        REQUEST[2],
+        "yes please",
+    }
+
+
+def test_thanks_over_the_answer_does_not_stop_the_booking() -> None:
+    made = call(
+        REQUEST,
+        (8_500, 400, "yes please"),
+        (10_100, 500, "thank you so much"),
+        length_ms=17_000,
+        join_ms=0,
+    )
+
+    assert [(origin, to) for _, origin, to in made.bookings] == [("Oslo", "Denver")]
+
+
+def test_a_session_without_transcripts_is_refused_before_the_call() -> None:
+    pipeline = Pipeline(
+        ScriptedUser(Pause(100)),
+        Realtime(SessionSettings(), key="sk-none"),
+        Turns(),
+        Playout(),
+        BargeIn(),
+        WavSink(),
+    )
+    with pytest.raises(WiringError, match="Turns needs the user's words as text"):
+        pipeline.check()
+
+
+def test_a_policy_that_cannot_be_told_says_so() -> None:
+    with pytest.raises(WiringError, match=r"give it PushToTalk\(\)"):
+        Turns(end_of_turn=None).note(ButtonPressed(at_ns=0))
 
 
 # --- fallback and idle --------------------------------------------------------------------------
