@@ -43,6 +43,13 @@ SAID = {
     "statistics_and_observers": ["cut  the tail", "cut up to 1", "dropped {'cut': 3}"],
     "loudspeaker": ["with no gate, 0.", "with MicGate, 2."],
     "my_agent": ["the agent spoke for 2.0 s"],
+    "push_to_talk": ["the button is released", "the agent says: I heard you."],
+    "take_back": [
+        "no, wait: not Denver",
+        "cut: revoked",
+        "the agent says: To Chicago, then.",
+        "the service remembers: system The user meant Chicago, not Denver.",
+    ],
     "tools": [
         "the model calls weather with",
         "weather answers: sunny in Oslo, 21 degrees",

@@ -100,6 +100,8 @@ class Leftover:
         owed: The user waits for an answer.
         patience_ns: As far as the round trip is known.
         newest_turn: The turn that was opened last.
+        commit: The application ended the user's turn, and whether it wants an answer; ``None``:
+            it did not.
     """
 
     record: ConversationRecord
@@ -109,6 +111,7 @@ class Leftover:
     owed: bool = False
     patience_ns: int = PATIENCE_NS
     newest_turn: int | None = None
+    commit: bool | None = None
 
 
 class ClientProtocol:
@@ -152,6 +155,9 @@ class ClientProtocol:
         )
         self._cancels: OrderedDict[str, str] = OrderedDict()
         self._n_cancels = 0
+        self._commits: OrderedDict[str, bool] = OrderedDict()
+        self._n_commits = 0
+        self._leftover_commit = leftover.commit
         self._ready = False
         self._session_told: wire.Session | None = None
         self._update_sent_ns: int | None = None
@@ -169,7 +175,7 @@ class ClientProtocol:
     def settled(self) -> bool:
         """No response is active, owed or asked for, no truncate waits and no tool runs."""
         idle = not (self._parts.unsettled or self._calls.open or self._requests.beside.open)
-        return self._book.settled and idle and not self._revocations.open
+        return self._book.settled and idle and not (self._revocations.open or self._commits)
 
     @property
     def speaking(self) -> bool:
@@ -386,6 +392,30 @@ class ClientProtocol:
 
     # --- what the application wants ---
 
+    def commit(self, *, respond: bool = True) -> list[Output]:
+        """The user's turn has ended, says the application; it goes out behind the audio.
+
+        Args:
+            respond: The agent shall answer it.
+
+        Raises:
+            LocalProtocolError: No session is open.
+        """
+        self._must_be_open("commit")
+        self._n_commits += 1
+        name = f"commit-{self._n_commits}"
+        self._commits[name] = respond
+        return [Send(wire.InputAudioBufferCommit(event_id=name))]
+
+    def clear(self) -> list[Output]:
+        """The service shall forget what it heard since the last commit.
+
+        Raises:
+            LocalProtocolError: No session is open.
+        """
+        self._must_be_open("clear the buffer")
+        return [Send(wire.InputAudioBufferClear())]
+
     def update(self, session: wire.Session, at_ns: int) -> tuple[str, list[Output]]:
         """Change the session, whole.
 
@@ -500,6 +530,7 @@ class ClientProtocol:
             owed=owed,
             patience_ns=self._book.patience_ns,
             newest_turn=self._newest_turn,
+            commit=next(reversed(self._commits.values()), self._leftover_commit),
         )
         return outputs, leftover
 
@@ -585,6 +616,7 @@ class ClientProtocol:
                 return self._create(at_ns)
             case wire.InputAudioBufferCleared():
                 self._book.speech_forgotten()
+                self._uplink.forget()
                 return self._create(at_ns)
             case wire.InputAudioTranscriptionDelta():
                 return self._user_words(event.item_id, event.delta, final=False, at_ns=at_ns)
@@ -725,6 +757,8 @@ class ClientProtocol:
     def _committed(self, item_id: str, at_ns: int) -> None:
         start_sample, end_sample = self._uplink.committed(item_id)
         self._book.committed(item_id, self._uplink.next_sample, at_ns)
+        if self._commits and self._commits.popitem(last=False)[1]:
+            self._book.owe_again(frozenset({item_id}), at_ns)
         self._record.user_said(item_id, start_sample, end_sample)
 
     def _user_words(self, item_id: str, text: str, *, final: bool, at_ns: int) -> list[Output]:
@@ -789,6 +823,8 @@ class ClientProtocol:
             if gave_up:
                 message = f"the service refused to answer several times: {code}"
                 outputs.append(problem("unanswered", message, at_ns))
+        if code == "input_audio_buffer_commit_empty":
+            self._commits.pop(error.event_id or next(iter(self._commits), ""), None)
         if code == "response_cancel_not_active":
             # Events come in order, so a response that had ended by itself would have said so.
             answer = self._book.answer(self._cancels.pop(error.event_id or "", ""))
@@ -812,6 +848,9 @@ class ClientProtocol:
         if lost:
             message = f"{lost} things that the user said have no text; the new session lacks them"
             outputs.append(problem("conversation_lost", message, at_ns))
+        if self._leftover_commit is not None:
+            outputs += self.commit(respond=self._leftover_commit)
+            self._leftover_commit = None
         if self._leftover_owed:
             self._leftover_owed = False
             self._book.owe(LOST_ANSWER, self._uplink.resume_sample or 0, at_ns)

@@ -1,10 +1,10 @@
 """The sockets of one call, one after the other: the shell around the client's protocol.
 
-Two lanes lead to a socket. Orders (a truncate, a cancel, a create) go first and in their own
+Three lanes lead to a socket. Orders (a truncate, a cancel, a create) go first and in their own
 order; microphone audio waits behind them in a ring, and is encoded only when it is its turn, so
 that a socket that is stuck costs the oldest audio (it becomes silence of the same length) and no
-more. The socket is always read: what the service says about the user must not wait behind what
-it says itself.
+more. A commit by hand is about the audio before it, so it goes behind all of it. The socket is
+always read: what the service says about the user must not wait behind what it says itself.
 
 When a socket is lost there is a new `ClientProtocol` at once: what the pipeline decides meanwhile
 is kept by it, and the ring begins again where the service may lack something. A session is
@@ -113,6 +113,7 @@ class ClientSockets:
         self._emit: Emit[Any] | None = None
         self._orders: deque[wire.ClientEvent] = deque()
         self._appends: deque[wire.ClientEvent] = deque()
+        self._after_audio: deque[wire.ClientEvent] = deque()
         self._failure: FramepipeError | None = None
         self._something_to_send = Bell()
         self._something_changed = Bell()
@@ -134,8 +135,12 @@ class ClientSockets:
 
     def send(self, event: wire.ClientEvent) -> None:
         """An event waits in its lane."""
-        lane = self._appends if isinstance(event, wire.InputAudioBufferAppend) else self._orders
-        lane.append(event)
+        if isinstance(event, wire.InputAudioBufferAppend):
+            self._appends.append(event)
+        elif isinstance(event, wire.InputAudioBufferCommit | wire.InputAudioBufferClear):
+            self._after_audio.append(event)
+        else:
+            self._orders.append(event)
         self._something_to_send.ring()
 
     def fail(self, error: FramepipeError) -> None:
@@ -237,6 +242,7 @@ class ClientSockets:
         self.protocol = self._new_protocol(self.protocol.session, leftover)
         self._orders.clear()
         self._appends.clear()
+        self._after_audio.clear()
         self._failure = None
         self._lost()
         frames = self._perform(outputs, at_ns)
@@ -259,6 +265,11 @@ class ClientSockets:
         while not self._is_between_turns and not await emit.until(limit_ns):
             pass
         raise _RenewalDueError("the session is renewed before it expires")
+
+    @property
+    def _is_unsent(self) -> bool:
+        lanes = self._orders or self._appends or self._after_audio
+        return bool(lanes or self.ring.waiting)
 
     @property
     def _is_between_turns(self) -> bool:
@@ -292,6 +303,9 @@ class ClientSockets:
                 outputs = self.protocol.append(start_sample, pcm)
                 for told in self._perform(outputs, at_ns):
                     await self.out(told)
+            elif self._after_audio:
+                await connection.send(wire.encode(self._after_audio[0]))
+                self._after_audio.popleft()
             else:
                 if self._ending:
                     self.changed()
@@ -326,7 +340,7 @@ class ClientSockets:
         quiet_since_ns: int | None = None
         hushed = False
         while (now_ns := emit.now_ns()) < limit_ns:
-            unsent = bool(self._orders or self._appends or self.ring.waiting)
+            unsent = self._is_unsent
             speaking = self.protocol.speaking
             if unsent or speaking or not self.protocol.settled:
                 quiet_since_ns = None

@@ -155,6 +155,10 @@ class Uplink:
         self.resume_sample = max(end_sample, self.resume_sample or 0)
         return start_sample, end_sample
 
+    def forget(self) -> None:
+        """The service has forgotten what was not committed; a new one need not hear it."""
+        self.resume_sample = self.next_sample
+
     # --- inside ---
 
     def _segment(self, item_id: str, start_sample: int | None, end_sample: int | None) -> None:

@@ -432,6 +432,27 @@ class Realtime:
         """Take an item out of the conversation."""
         self._perform_from_outside(self._protocol.delete(item_id), self._now_ns())
 
+    def commit(self, *, respond: bool = True) -> None:
+        """The user's turn has ended: push-to-talk, where ``turn_detection`` is ``None``.
+
+        Less than 100 ms since the last one is no turn, and nothing comes of it.
+
+        Args:
+            respond: The agent shall answer it.
+
+        Raises:
+            LocalProtocolError: No session is open.
+        """
+        self._perform_from_outside(self._protocol.commit(respond=respond), self._now_ns())
+
+    def clear(self) -> None:
+        """Let the service forget what it heard since the last commit.
+
+        Raises:
+            LocalProtocolError: No session is open.
+        """
+        self._perform_from_outside(self._protocol.clear(), self._now_ns())
+
     async def retrieve(self, item_id: str) -> wire.Item | None:
         """An item as the service has it, with its audio; ``None``: it has none of this name.
 

@@ -16,7 +16,7 @@ from framepipe.errors import (
     RemoteProtocolError,
     TransportBroken,
 )
-from framepipe.frames import Problem, Say, TextIn, Usage
+from framepipe.frames import Problem, ReplyPending, Say, TextIn, Usage
 from framepipe.realtime import events as wire
 from framepipe.realtime.address import azure_url
 from framepipe.realtime.client_protocol import MARK, SAY
@@ -89,6 +89,21 @@ def test_typed_words_become_an_item_and_are_answered_unless_they_need_not_be() -
     texts = [item.item.content[0].text for item in items(service) if item.item.content]
     assert texts == ["by the way", "what time is it?"]
     assert len(creates(service)) == 1  # the second waits for the first
+
+
+def test_a_text_that_must_be_heard_is_announced_as_uninterruptible() -> None:
+    async def grants(service: Service) -> None:
+        await service.greet()
+        create = await service.until(wire.ResponseCreate)
+        await service.begin("R1", **{MARK: str(create.event_id)})
+        await service.read_on()
+
+    async def says(stage: Realtime, pipeline: Pipeline) -> None:
+        pipeline.emit(Say(text="This call is recorded.", interruptible=False))
+
+    _, ear, _ = during(grants, says)
+
+    assert ear.of(ReplyPending) == [ReplyPending(turn=1, interruptible=False, response_id="R1")]
 
 
 def test_items_are_added_in_a_place_and_deleted() -> None:
