@@ -276,6 +276,12 @@ def talk(
     speaker: Annotated[
         str | None, typer.Option(help="With --terminal: the loudspeaker's number or name.")
     ] = None,
+    headphones: Annotated[
+        bool, typer.Option("--headphones", help="The microphone does not hear the agent.")
+    ] = False,
+    aec: Annotated[
+        bool, typer.Option("--aec", help="With --terminal: cancel the agent's echo.")
+    ] = False,
 ) -> None:
     """Talk with an agent, and talk over it: on a page, or in the terminal. Ctrl-C ends it."""
     if list_devices:
@@ -284,7 +290,7 @@ def talk(
         typer.echo("\n".join(devices()) or "there is no microphone and no loudspeaker")
         return
     from framepipe.realtime.address import OPENAI_MODEL
-    from framepipe.realtime.session import SessionSettings
+    from framepipe.realtime.session import SessionSettings, Transcription
     from framepipe.talk.assembly import Service
     from framepipe.talk.run import TalkOptions, talk_on_page
 
@@ -294,7 +300,7 @@ def talk(
             url=url,
             model=model or OPENAI_MODEL,
             greeting=greeting,
-            session=SessionSettings(instructions=instructions),
+            session=SessionSettings(instructions=instructions, transcription=Transcription()),
         )
     options = TalkOptions(
         service=service, pipeline=pipeline, host=host, port=port, open_page=open_page
@@ -303,7 +309,12 @@ def talk(
         from framepipe.talk.terminal import talk_in_terminal
 
         talk_in_terminal(
-            options, Console(), input_device=_device(mic), output_device=_device(speaker)
+            options,
+            Console(),
+            input_device=_device(mic),
+            output_device=_device(speaker),
+            headphones=headphones,
+            cancel_echo=aec,
         )
         return
     try:

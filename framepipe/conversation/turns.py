@@ -472,7 +472,6 @@ class TurnCore:
         for name, value, least in (
             ("rate_hz", rate_hz, 1),
             ("commit_ms", commit_ms, 0),
-            ("cool_down_ms", cool_down_ms, 0),
             ("join_ms", join_ms, 0),
             ("read_back_ms", read_back_ms, 1),
         ):
@@ -489,7 +488,7 @@ class TurnCore:
         self._asks = asks
         self._rate_hz = rate_hz
         self._commit_ns = commit_ms * _NS_PER_MS
-        self._cool_down_ns = cool_down_ms * _NS_PER_MS
+        self.cool_down_ms = cool_down_ms
         self._join_ms = join_ms
         self._read_back_ms = read_back_ms
         self._always = hold == "always"
@@ -522,6 +521,21 @@ class TurnCore:
         self._answers = 0
         self._played_samples = 0
         self._held_bytes = 0
+
+    @property
+    def cool_down_ms(self) -> int:
+        """Silence after an interruption before an answer is heard; may be set at any time.
+
+        Raises:
+            FrameError: It is negative.
+        """
+        return self._cool_down_ns // _NS_PER_MS
+
+    @cool_down_ms.setter
+    def cool_down_ms(self, cool_down_ms: int) -> None:
+        if cool_down_ms < 0:
+            raise FrameError(f"cool_down_ms is {cool_down_ms}; it must be 0 or more")
+        self._cool_down_ns = cool_down_ms * _NS_PER_MS
 
     # --- in -------------------------------------------------------------------------------------
 

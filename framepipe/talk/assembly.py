@@ -10,16 +10,21 @@ from typing import Any, Final, TypeAlias, cast
 
 from attrs import evolve, field, frozen
 
-from framepipe import Pipeline
+from framepipe import Pipeline, TextIn
+from framepipe.conversation.endpointing import GrowingSilence
+from framepipe.conversation.playback_tap import PlaybackTap
 from framepipe.conversation.profiles import profiles
+from framepipe.conversation.relations import SpokenCorrections
 from framepipe.errors import LocalProtocolError, WiringError
 from framepipe.realtime.address import OPENAI_MODEL
 from framepipe.realtime.connection import Connect, connect
 from framepipe.realtime.session import ServerVad, SessionSettings
 from framepipe_processors.bargein import BargeIn
 from framepipe_processors.local_vad import LocalVad
+from framepipe_processors.mic_gate import MicGate
 from framepipe_processors.playout import Playout
 from framepipe_processors.realtime import Realtime
+from framepipe_processors.turns import Turns
 
 Setting: TypeAlias = Callable[[Any], Awaitable[None]]
 """Changes one setting in the middle of a call."""
@@ -67,8 +72,18 @@ Assemble: TypeAlias = Callable[[object, object], Assembly]
 """Makes an assembly around a microphone and a loudspeaker."""
 
 
-def usual(service: Service) -> Assemble:
-    """The usual chain of stages, with a service behind it."""
+def usual(
+    service: Service, *, loudspeaker: bool = False, tap: PlaybackTap | None = None
+) -> Assemble:
+    """The usual chain of stages, with a service behind it.
+
+    User turns are kept (`Turns`) where the session's transcription is on.
+
+    Args:
+        service: Where the model is.
+        loudspeaker: The microphone hears the agent: put a `MicGate` before the service.
+        tap: What was played: cancel its echo (`EchoCanceller`, extra ``aec``).
+    """
 
     def assemble(mic: object, speaker: object) -> Assembly:
         realtime = Realtime(
@@ -79,23 +94,46 @@ def usual(service: Service) -> Assemble:
             greeting=service.greeting,
             connect=service.connect,
         )
-        turns = _ServerTurns(realtime, service.session)
         barge_in = BargeIn()
+        stages: list[object] = [LocalVad(), realtime, Playout(), barge_in]
+        if loudspeaker:
+            stages.insert(1, MicGate())
+        if tap is not None:
+            stages.insert(0, _echo_canceller(tap))
+        vad = _ServerTurns(realtime, service.session)
+        values: dict[str, Any] = {"suspect": "mute", **vad.values}
+        settings: dict[str, Setting] = {
+            "threshold": vad.set_threshold,
+            "silence_ms": vad.set_silence,
+        }
 
         async def set_suspect(value: Any) -> None:
             barge_in.core.profiles = profiles(suspect=value)
 
+        settings["suspect"] = set_suspect
+        if service.session.transcription is not None:
+            turns = Turns(corrections=SpokenCorrections(), end_of_turn=GrowingSilence())
+            stages.insert(stages.index(realtime) + 1, turns)
+            values["cool_down_ms"] = turns.core.cool_down_ms
+
+            async def set_cool_down(value: Any) -> None:
+                turns.core.cool_down_ms = int(value)
+
+            settings["cool_down_ms"] = set_cool_down
         return Assembly(
-            pipeline=Pipeline(mic, LocalVad(), realtime, Playout(), barge_in, speaker),
-            values={"suspect": "mute", **turns.values},
-            settings={
-                "suspect": set_suspect,
-                "threshold": turns.set_threshold,
-                "silence_ms": turns.set_silence,
-            },
+            pipeline=Pipeline(mic, *stages, speaker, accepts=(TextIn,)),
+            values=values,
+            settings=settings,
         )
 
     return assemble
+
+
+def _echo_canceller(tap: PlaybackTap) -> object:
+    # Imported late: the extra that it needs is an extra.
+    from framepipe_processors.echo_canceller import EchoCanceller
+
+    return EchoCanceller(tap)
 
 
 def from_module(name: str) -> Assemble:

@@ -7,8 +7,9 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
-from attrs import evolve, frozen
+from attrs import frozen
 
+from framepipe.conversation.playback_tap import PlaybackTap
 from framepipe.realtime.mind import Mind, Talk
 from framepipe.realtime.server import ServerSettings, server_in_process
 from framepipe.talk.assembly import Assemble, Service, from_module, usual
@@ -28,6 +29,8 @@ class TalkOptions:
         host: Address of the page.
         port: Port of the page; 0 takes a free one.
         open_page: Open the page in the person's browser.
+        loudspeaker: The microphone hears the agent, and nothing before it takes that out.
+        tap: What was played, to cancel its echo.
     """
 
     service: Service | None = None
@@ -36,6 +39,8 @@ class TalkOptions:
     host: str = "127.0.0.1"
     port: int = 8080
     open_page: bool = True
+    loudspeaker: bool = False
+    tap: PlaybackTap | None = None
 
 
 @asynccontextmanager
@@ -48,11 +53,13 @@ async def assembling(options: TalkOptions) -> AsyncGenerator[Assemble, None]:
     if options.pipeline is not None:
         yield from_module(options.pipeline)
     elif options.service is not None:
-        yield usual(options.service)
+        yield usual(options.service, loudspeaker=options.loudspeaker, tap=options.tap)
     else:
         async with server_in_process(ServerSettings(mind=options.mind)) as server:
-            embedded = Service(url="ws://127.0.0.1/v1/realtime", connect=server.connect)
-            yield usual(evolve(embedded, greeting="Say hello."))
+            embedded = Service(
+                url="ws://127.0.0.1/v1/realtime", connect=server.connect, greeting="Say hello."
+            )
+            yield usual(embedded, loudspeaker=options.loudspeaker, tap=options.tap)
 
 
 def talk_on_page(options: TalkOptions, tell: Callable[[str], None]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 import anyio
-from attrs import define, field
+from attrs import define, evolve, field
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
@@ -39,6 +39,8 @@ def talk_in_terminal(
     *,
     input_device: int | str | None = None,
     output_device: int | str | None = None,
+    headphones: bool = False,
+    cancel_echo: bool = False,
 ) -> None:
     """Talk until somebody presses Ctrl-C.
 
@@ -47,13 +49,16 @@ def talk_in_terminal(
         console: The screen.
         input_device: Number or name of the microphone; ``None``: the system's choice.
         output_device: The same for the loudspeaker.
+        headphones: The microphone does not hear the agent.
+        cancel_echo: Take the agent's voice out of what the microphone heard (extra ``aec``).
 
     Raises:
         TransportError: There is no microphone or no loudspeaker, or they have gone.
         FramepipeError: The call failed.
     """
     card = SoundCard(input_device=input_device, output_device=output_device)
-    anyio.run(_talk, options, card, console)
+    heard = evolve(options, loudspeaker=not headphones, tap=card.tap if cancel_echo else None)
+    anyio.run(_talk, heard, card, console)
 
 
 async def _talk(options: TalkOptions, card: SoundCard, console: Console) -> None:

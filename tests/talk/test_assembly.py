@@ -14,12 +14,13 @@ from framepipe.audio import silence
 from framepipe.errors import FrameError, LocalProtocolError, WiringError
 from framepipe.frames import AudioIn, Interrupt, Mute, Played, Problem, Transcript
 from framepipe.realtime.server import ServerSettings, server_in_process
-from framepipe.realtime.session import SemanticVad, SessionSettings
+from framepipe.realtime.session import SemanticVad, SessionSettings, Transcription
 from framepipe.talk.assembly import Service, from_module, usual
 from framepipe.talk.page_news import PageNews
 from framepipe.talk.terminal import TerminalScreen
 from framepipe.testing._virtual import run_virtual
 from framepipe_processors import WavSink
+from framepipe_processors.transports.sound_card import SoundCard
 
 OWN = """
 from framepipe import Pipeline
@@ -96,6 +97,28 @@ def test_the_services_turn_detection_changes_in_the_middle_of_a_call() -> None:
     assert values == {"suspect": "mute", "threshold": 0.5, "silence_ms": 500}
     detection = session.audio.input.turn_detection
     assert (detection.threshold, detection.silence_duration_ms) == (0.7, 800)
+
+
+def test_user_turns_are_kept_where_there_are_words_and_the_cool_down_can_be_set() -> None:
+    session = SessionSettings(transcription=Transcription())
+    assembly = usual(Service(url="ws://127.0.0.1/x", session=session))(Mic(), WavSink())
+    assert "Realtime ─▶ Turns ─▶ Playout" in str(assembly.pipeline)
+    assert assembly.values["cool_down_ms"] == 1_500
+    run_virtual(assembly.settings["cool_down_ms"], 700)
+    with pytest.raises(FrameError, match="cool_down_ms is -1"):
+        run_virtual(assembly.settings["cool_down_ms"], -1)
+
+
+def test_a_loudspeaker_gets_a_gate_and_an_echo_canceller() -> None:
+    pytest.importorskip("livekit", reason="needs the extra: pip install 'framepipe[aec]'")
+    card = SoundCard()
+    service = Service(url="ws://127.0.0.1/x")
+    assembly = usual(service, loudspeaker=True, tap=card.tap)(card.mic, card.speaker)
+    assert str(assembly.pipeline) == (
+        "SoundCardMic ─▶ EchoCanceller ─▶ LocalVad ─▶ MicGate ─▶ Realtime ─▶ Playout ─▶ BargeIn "
+        "─▶ SoundCardSpeaker"
+    )
+    assembly.pipeline.check()
 
 
 def test_a_session_without_server_vad_has_nothing_to_set() -> None:

@@ -145,6 +145,20 @@ async def test_the_devices_latency_is_not_heard_yet() -> None:
         assert middle.played[-1].played_samples == 480
 
 
+async def test_what_was_played_is_known_at_its_time() -> None:
+    stream = FakeStream(latency_s=0.03)
+    card = SoundCard(opener=stream.opener)
+    middle = Middle()
+    pipeline = Pipeline(card.mic, middle, card.speaker, accepts=(AudioOut,))
+    async with pipeline:
+        pipeline.new_turn()
+        await stream.block()
+        middle.emit(audio(240))
+        await stream.block()
+        heard_ns = middle.heard[-1].at_ns + 30_000_000
+        assert samples_of(card.tap.read(heard_ns, 240)).tolist() == [9_000] * 240
+
+
 async def test_what_goes_wrong_in_the_device_is_told_and_not_too_often() -> None:
     stream = FakeStream()
     pipeline, middle = assembled(stream)

@@ -21,9 +21,11 @@ from anyio import from_thread
 from anyio.lowlevel import current_token
 
 from framepipe import Emit, on
+from framepipe.conversation.playback_tap import PlaybackTap
 from framepipe.conversation.speaker import SpeakerCore
 from framepipe.errors import EmitError, MailboxFull, TransportBroken, TransportError
 from framepipe.frames import (
+    NS_PER_S,
     AudioIn,
     AudioOut,
     End,
@@ -167,6 +169,7 @@ class SoundCard:
         opener: Opens the stream; for another sound library.
 
     Attributes:
+        tap: What was played, for an `EchoCanceller`.
         mic: The first stage; makes `AudioIn`, 24 kHz mono in blocks of 10 ms.
         speaker: The last stage.
     """
@@ -183,8 +186,25 @@ class SoundCard:
                 callback, gone, input_device=input_device, output_device=output_device
             )
 
-        self.speaker = SoundCardSpeaker()
+        self.tap: PlaybackTap = _SharedTap()
+        self.speaker = SoundCardSpeaker(self.tap)
         self.mic = SoundCardMic(self.speaker, opener or usual)
+
+
+class _SharedTap(PlaybackTap):
+    """Written by the device's thread, read by the event loop's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+
+    def write(self, pcm: bytes, rate_hz: int, at_ns: int) -> None:
+        with self._lock:
+            super().write(pcm, rate_hz, at_ns)
+
+    def read(self, at_ns: int, n_samples: int) -> bytes:
+        with self._lock:
+            return super().read(at_ns, n_samples)
 
 
 class SoundCardMic:
@@ -256,8 +276,10 @@ class SoundCardMic:
 class SoundCardSpeaker:
     """The loudspeaker of a `SoundCard`, the last stage."""
 
-    def __init__(self) -> None:
+    def __init__(self, tap: PlaybackTap | None = None) -> None:
         self.rates_hz = {AudioOut: RATE_HZ}
+        self._tap = tap
+        self._device_ns = 0
         self._lock = threading.Lock()
         self._core = SpeakerCore(start_ns=0, rate_hz=RATE_HZ, block_ms=BLOCK_MS)
         self._block_ns = BLOCK_MS * 1_000_000
@@ -276,6 +298,7 @@ class SoundCardSpeaker:
             output_latency_s: From a block that the device has taken to the ear, in seconds.
         """
         with self._lock:
+            self._device_ns = max(0, round(output_latency_s * NS_PER_S))
             if self._core.handed_samples == 0:
                 self._core = SpeakerCore(
                     start_ns=0,
@@ -299,7 +322,11 @@ class SoundCardSpeaker:
         if report is not None and self._emit is not None:
             with suppress(EmitError):  # the pipeline is over, or has so many reports already
                 self._emit.from_thread(evolve(report, at_ns=at_ns))
-        return blocks[-1].pcm if blocks else self._silence
+        if not blocks:
+            return self._silence
+        if self._tap is not None:
+            self._tap.write(blocks[-1].pcm, RATE_HZ, at_ns + self._device_ns)
+        return blocks[-1].pcm
 
     @on(AudioOut)
     def hand(self, frame: AudioOut) -> None:
