@@ -36,6 +36,7 @@ SAID = {
         "booked: Oslo to Chicago, Friday, for 110 euros",
     ],
     "echo": ["heard 1.00 s of audio"],
+    "end_of_turn": ["I want to um", "800   1600   1500", "500 ms after all six"],
     "fork_recorder": ["the call had 100 frames", "Counter dropped 0", "Recorder dropped 6"],
     "from_thread": ["2400 samples in 50 blocks arrived in order"],
     "noise_gate": ["a voice: -21 dBFS in, -21 dBFS out", "a fan: -61 dBFS in, -inf dBFS out"],

@@ -105,7 +105,7 @@ def turns(
     """What cool-down, waiting tools and corrections buy, on scripted dialogues."""
     from framepipe.bench.corpus import checkout_corpus, read_corpus
     from framepipe.bench.turns import run_calls
-    from framepipe.bench.turns_table import kinds_table, turns_table, wrong_calls
+    from framepipe.bench.turns_table import cost_table, kinds_table, result_table, wrong_calls
     from framepipe.errors import FrameError
 
     dialogues = read_corpus(corpus if corpus is not None else checkout_corpus())
@@ -125,8 +125,8 @@ def turns(
             processes=processes,
             progress=lambda done, of: bar.update(task, completed=done, total=of),
         )
-    console.print(turns_table(calls))
-    console.print(kinds_table(calls))
+    for table in (result_table, cost_table, kinds_table):
+        console.print(table(calls))
     console.print("In brackets 95 % intervals, one dialogue counting as one observation.")
     if wrong:
         for line in wrong_calls(calls):

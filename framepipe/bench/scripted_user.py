@@ -140,7 +140,7 @@ class Script:
         self._reply_ms = None
 
 
-class ScriptedUser:
+class CorpusUser:
     """The microphone of a scripted user.
 
     Args:

@@ -9,6 +9,7 @@ what was read back, what was heard when.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,12 +22,16 @@ from attrs import define, field, frozen
 
 from framepipe import Frame, Pipeline
 from framepipe.bench.corpus import Dialogue, Trip
-from framepipe.bench.scripted_user import QUIET_MS, Said, ScriptedUser, ears_for, ms_of
+from framepipe.bench.scripted_user import QUIET_MS, CorpusUser, Said, ears_for, ms_of
 from framepipe.clock import now_ns
+from framepipe.conversation.endpointing import GrowingSilence
+from framepipe.conversation.relations import SpokenCorrections
 from framepipe.conversation.speaker import HeardRun
+from framepipe.conversation.wordlists import ENGLISH
 from framepipe.errors import FrameError
-from framepipe.frames import NS_PER_S, ToolCall, Transcript
-from framepipe.realtime.booking import TOOL
+from framepipe.frames import NS_PER_S, Revoke, ToolCall, Transcript, TurnAmended
+from framepipe.realtime.booking import CITIES, TOOL, Booking
+from framepipe.realtime.connection import Connect
 from framepipe.realtime.server import ServerSettings, server_in_process
 from framepipe.realtime.session import ServerVad, SessionSettings, Transcription
 from framepipe.realtime.tools import tool
@@ -37,6 +42,7 @@ from framepipe_processors.bargein import BargeIn
 from framepipe_processors.local_vad import LocalVad
 from framepipe_processors.playout import Playout
 from framepipe_processors.realtime import Realtime
+from framepipe_processors.turns import Turns
 from framepipe_processors.wav_sink import WavSink
 
 TOOL_MS: Final = 200
@@ -51,12 +57,20 @@ _READ_BACK: Final = re.compile(r"A flight from (.+) to (.+), (.+)\. Shall I book
 class Policy(Enum):
     """How turns are taken. Each one from the third on is the one before it and something more."""
 
-    SERVER_500 = "server VAD 500 ms"
+    SERVER_500 = "500 ms"
     """The service's silence timer; nothing falls silent here when the user speaks."""
-    SERVER_800 = "server VAD 800 ms"
+    SERVER_800 = "800 ms"
     """The same with a longer silence."""
-    MUTE_AND_CANCEL = "+ mute and cancel"
+    MUTE_AND_CANCEL = "+ mute, cancel"
     """800 ms, and the local detector mutes, the service's word cuts (`BargeIn`)."""
+    COOL_DOWN = "+ cool-down"
+    """And turns are kept (`Turns`): 1,500 ms after an interruption before an answer is heard, an
+    answer to half a turn is withdrawn, tools with effects wait for the end of the turn."""
+    CORRECTIONS = "+ corrections"
+    """And what takes back an earlier turn is known for it (`SpokenCorrections`)."""
+    GROWING = "+ growing"
+    """And every answer is prepared after 500 ms and heard when the words are a whole turn
+    (`GrowingSilence`)."""
 
 
 @frozen(kw_only=True)
@@ -70,7 +84,8 @@ class Call:
         held_out: No rule was made for it.
         is_right: What was booked, or read back where nothing is to be booked, is what the user
             wanted, and nothing else.
-        wrong_bookings: Flights that were booked and not wanted.
+        wrong_bookings: Flights that are booked in the end and not wanted.
+        undone_bookings: Flights that were booked, corrected later, and taken back for that.
         user_turns: Steps of the script.
         revocations: Answers that were withdrawn because of what the user said next.
         unneeded: Those among them that should have stood.
@@ -88,6 +103,7 @@ class Call:
     held_out: bool
     is_right: bool
     wrong_bookings: int
+    undone_bookings: int
     user_turns: int
     revocations: int
     unneeded: int
@@ -148,10 +164,11 @@ def hold(dialogue: Dialogue, policy: Policy) -> Call:
 
 @define
 class _Office:
-    """Books flights, and remembers what was booked and when it was asked to."""
+    """Books flights, takes bookings back, and remembers when it was asked to."""
 
     booked: list[Trip] = field(factory=list[Trip])
     begun_ns: list[int] = field(factory=list[int])
+    undone: int = 0
 
     def book(self) -> Any:
         """The tool."""
@@ -165,6 +182,15 @@ class _Office:
 
         assert book_flight.__name__ == TOOL
         return tool(effects=True)(book_flight)
+
+    def amended(self, what: TurnAmended) -> None:
+        """The user corrects what is booked already: take the booking back."""
+        for call in what.calls:
+            made = json.loads(call.arguments)
+            trip = Trip(origin=made["origin"], to=made["destination"], day=made["day"])
+            if trip in self.booked:
+                self.booked.remove(trip)
+                self.undone += 1
 
 
 @define
@@ -184,13 +210,15 @@ class _Watcher:
                 self.read_back.append(Trip(origin=found[1], to=found[2], day=found[3]))
         elif isinstance(frame, ToolCall):
             self.called_ns.append(now_ns())
+        elif isinstance(frame, Revoke) and frame.item_ids:
+            self.revoked_ns.append(now_ns())
 
 
 async def _converse(dialogue: Dialogue, policy: Policy) -> Call:
     office, watcher = _Office(), _Watcher()
-    user, sink = ScriptedUser(dialogue), WavSink(block_ms=40)
+    user, sink = CorpusUser(dialogue), WavSink(block_ms=40)
     settings = ServerSettings(
-        mind=_desk(), voice=ShippedClips(), detector=LoudWindows, ears=ears_for(dialogue)
+        mind=Booking(), voice=ShippedClips(), detector=LoudWindows, ears=ears_for(dialogue)
     )
     async with server_in_process(settings) as server:
         pipeline = Pipeline(user, *_stages(policy, server.connect, office), sink)
@@ -199,11 +227,12 @@ async def _converse(dialogue: Dialogue, policy: Policy) -> Call:
     return _account(dialogue, policy, user, office, watcher, sink.heard_log)
 
 
-def _stages(policy: Policy, connect: Any, office: _Office) -> list[object]:
-    silence_ms = 500 if policy is Policy.SERVER_500 else 800
+def _stages(policy: Policy, connect: Connect, office: _Office) -> list[object]:
+    is_short = policy in (Policy.SERVER_500, Policy.GROWING)
     has_ears = policy not in (Policy.SERVER_500, Policy.SERVER_800)
     session = SessionSettings(
-        turn_detection=ServerVad(silence_duration_ms=silence_ms), transcription=Transcription()
+        turn_detection=ServerVad(silence_duration_ms=500 if is_short else 800),
+        transcription=Transcription(),
     )
     realtime = Realtime(
         session,
@@ -216,19 +245,32 @@ def _stages(policy: Policy, connect: Any, office: _Office) -> list[object]:
     if not has_ears:
         return [realtime, Playout()]
     # The second stage would call the noise that stands for speech what it is.
-    return [LocalVad(second_stage=False, frame_ms=20), realtime, Playout(), BargeIn()]
+    ears = LocalVad(second_stage=False, frame_ms=20)
+    if policy is Policy.MUTE_AND_CANCEL:
+        return [ears, realtime, Playout(), BargeIn()]
+    return [ears, realtime, _kept(policy, office), Playout(), BargeIn()]
 
 
-def _desk() -> Any:
-    from framepipe.realtime.booking import Booking
+FLIGHTS: Final = ENGLISH.with_kinds(city=CITIES)
+"""The words that the desk's customers use: cities can stand for one another."""
 
-    return Booking()
+
+def _kept(policy: Policy, office: _Office) -> Turns:
+    corrects = policy is not Policy.COOL_DOWN
+    grows = policy is Policy.GROWING
+    return Turns(
+        corrections=SpokenCorrections(FLIGHTS) if corrects else None,
+        end_of_turn=GrowingSilence(FLIGHTS) if grows else None,
+        hold="always" if grows else "interruption",
+        on_amended=office.amended,
+        fallback=False,
+    )
 
 
 def _account(
     dialogue: Dialogue,
     policy: Policy,
-    user: ScriptedUser,
+    user: CorpusUser,
     office: _Office,
     watcher: _Watcher,
     heard: Sequence[HeardRun],
@@ -256,6 +298,7 @@ def _account(
         held_out=dialogue.held_out,
         is_right=is_right,
         wrong_bookings=wrong,
+        undone_bookings=office.undone,
         user_turns=len(dialogue.steps),
         revocations=len(revoked),
         unneeded=sum(_is_unneeded(at_ms, dialogue, said) for at_ms in revoked),

@@ -14,23 +14,34 @@ from framepipe.bench.turns import Call, Policy
 _Figure = Callable[[Sequence[Call]], str]
 
 
-def turns_table(calls: Sequence[Call]) -> Table:
-    """What came of the dialogues with each policy, and what it cost in time."""
+def result_table(calls: Sequence[Call]) -> Table:
+    """What came of the dialogues with each policy."""
     names = {call.dialogue for call in calls}
     held_out = {call.dialogue for call in calls if call.held_out}
-    table = _table(f"{len(names)} dialogues, {len(held_out)} of them held out", calls)
-    for name, figure in _FIGURES:
-        _row(table, name, calls, figure)
-    return table
+    title = f"What came of {len(names)} dialogues, {len(held_out)} of them held out"
+    return _policy_table(title, _RESULTS, calls)
+
+
+def cost_table(calls: Sequence[Call]) -> Table:
+    """What it cost the user in time."""
+    return _policy_table("What it cost the user; times in ms", _COSTS, calls)
 
 
 def kinds_table(calls: Sequence[Call]) -> Table:
     """How often the final value is right, for each kind of dialogue."""
-    table = _table("Final value right, by kind", calls)
+    table = Table(title="Final value right, by kind of dialogue", title_justify="left")
+    table.add_column("")
+    policies = _policies(calls)
+    for policy in policies:
+        table.add_column(policy.value, justify="right", overflow="fold")
     for kind in sorted({call.kind for call in calls}):
         of_kind = [call for call in calls if call.kind == kind]
         n = len({call.dialogue for call in of_kind})
-        _row(table, f"{kind} ({n})", of_kind, _plainly_right)
+        right = [
+            str(sum(call.is_right for call in of_kind if call.policy is policy))
+            for policy in policies
+        ]
+        table.add_row(f"{kind} ({n})", *right)
     return table
 
 
@@ -45,11 +56,16 @@ def wrong_calls(calls: Sequence[Call]) -> Iterable[str]:
             )
 
 
-def _table(title: str, calls: Sequence[Call]) -> Table:
+def _policy_table(
+    title: str, figures: Sequence[tuple[str, _Figure]], calls: Sequence[Call]
+) -> Table:
     table = Table(title=title, title_justify="left")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
+    for name, _ in figures:
+        table.add_column(name, justify="right")
     for policy in _policies(calls):
-        table.add_column(policy.value, justify="right")
+        some = [call for call in calls if call.policy is policy]
+        table.add_row(policy.value, *[figure(some) for _, figure in figures])
     return table
 
 
@@ -58,21 +74,12 @@ def _policies(calls: Sequence[Call]) -> list[Policy]:
     return [policy for policy in Policy if policy in held]
 
 
-def _row(table: Table, name: str, calls: Sequence[Call], figure: _Figure) -> None:
-    by_policy = ([call for call in calls if call.policy is p] for p in _policies(calls))
-    table.add_row(name, *[figure(some) if some else "–" for some in by_policy])
-
-
 def _right(calls: Sequence[Call]) -> str:
     if not calls:
         return "–"
     share = sum(call.is_right for call in calls) / len(calls)
     low, high = wilson(share, len(calls))
-    return f"{share:.1%} ({low:.0%}–{high:.0%})"
-
-
-def _plainly_right(calls: Sequence[Call]) -> str:
-    return f"{sum(call.is_right for call in calls)} of {len(calls)}"
+    return f"{100 * share:.1f} ({100 * low:.0f}–{100 * high:.0f})"
 
 
 def _right_held_out(calls: Sequence[Call]) -> str:
@@ -83,13 +90,17 @@ def _wrong(calls: Sequence[Call]) -> str:
     return str(sum(call.wrong_bookings for call in calls))
 
 
+def _undone(calls: Sequence[Call]) -> str:
+    return str(sum(call.undone_bookings for call in calls))
+
+
 def _revocations(calls: Sequence[Call]) -> str:
     return str(sum(call.revocations for call in calls))
 
 
 def _unneeded(calls: Sequence[Call]) -> str:
     n, turns = sum(call.unneeded for call in calls), sum(call.user_turns for call in calls)
-    return f"{n} ({n / turns:.1%} of turns)"
+    return f"{n} ({n / turns:.1%})"
 
 
 def _cut_off(calls: Sequence[Call]) -> str:
@@ -117,17 +128,20 @@ def _percentile(figures: Sequence[float], q: float) -> str:
     return f"{np.percentile(figures, q):.0f}" if figures else "–"
 
 
-_FIGURES: Final[tuple[tuple[str, _Figure], ...]] = (
-    ("final value right", _right),
-    ("the same, held out", _right_held_out),
+_RESULTS: Final[tuple[tuple[str, _Figure], ...]] = (
+    ("value right, %", _right),
+    ("held out, %", _right_held_out),
     ("wrong bookings", _wrong),
-    ("answers withdrawn", _revocations),
-    ("of them without need", _unneeded),
-    ("user cut off", _cut_off),
-    ("user waited in vain", _hellos),
-    ("end of turn → sound p50, ms", _gap(50)),
-    ("end of turn → sound p90, ms", _gap(90)),
-    ("tool with effects waits p50, ms", _tool_wait(50)),
-    ("tool with effects waits p95, ms", _tool_wait(95)),
-    ("length of a call, s", _length),
+    ("taken back", _undone),
+    ("answers voided", _revocations),
+    ("without need", _unneeded),
+)
+_COSTS: Final[tuple[tuple[str, _Figure], ...]] = (
+    ("cut off", _cut_off),
+    ("waited in vain", _hellos),
+    ("end of turn → sound p50", _gap(50)),
+    ("p90", _gap(90)),
+    ("tool waits p50", _tool_wait(50)),
+    ("p95", _tool_wait(95)),
+    ("call, s", _length),
 )

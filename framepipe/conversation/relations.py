@@ -57,6 +57,7 @@ def relate(
     *,
     asked: bool = False,
     final: bool = True,
+    copies: bool = True,
 ) -> Relation:
     """Say what a new utterance of the user is to the ones before it.
 
@@ -66,6 +67,8 @@ def relate(
         language: Whose words they are.
         asked: The agent has asked a question in between, and the user has heard it.
         final: ``new`` is complete.
+        copies: A copy with another value in it ("to Chicago" after "to Denver") is a correction
+            without an editing term, too. It may also be another request.
     """
     before = [earlier] if isinstance(earlier, str) else list(earlier)
     own = analyse(new, language, final=final)
@@ -75,17 +78,22 @@ def relate(
     if not rest:
         return _bare_opening(opening, len(before), asked=asked, final=final)
     if opening.strength is None:
-        return _without_opening(before, rest, language, asked=asked, final=final)
+        found = _without_opening(before, rest, language, asked=asked, final=final)
+        if found.kind == "correction" and not copies:
+            return Relation(kind="answer" if asked else "request", decided=final)
+        return found
     if not final and all(unit.is_function or unit.is_fragment for unit in rest):
         return Relation(kind="answer" if asked else "request", decided=False)
     waiting = False
     for number in reversed(range(len(before))):
-        living = _livingunits_of(before[number], language)
+        living = _living_units(before[number], language)
         aligned = align(living, rest, opening.strength, language)
-        if isinstance(aligned, Aligned):
-            found = _corrected(living, rest, aligned, number)
-            if found is not None:
-                return found
+        if isinstance(aligned, Aligned) and not final and _is_half(rest, aligned):
+            waiting = True
+        elif isinstance(aligned, Aligned):
+            corrected = _corrected(living, rest, aligned, number)
+            if corrected is not None:
+                return corrected
         waiting |= aligned == "not yet"
     if waiting and not final:
         return Relation(kind="answer" if asked else "request", decided=False)
@@ -165,7 +173,7 @@ def _bare_opening(opening: _Opening, n: int, *, asked: bool, final: bool) -> Rel
     return Relation(kind="correction", of=n - 1 if n else None)
 
 
-def _livingunits_of(text: str, language: Language) -> list[Unit]:
+def _living_units(text: str, language: Language) -> list[Unit]:
     analysis = analyse(text, language)
     return [unit for unit in units_of(words_of(analysis.text), language) if unit.bare]
 
@@ -193,6 +201,11 @@ def _corrected(
     )
 
 
+def _is_half(rest: Sequence[Unit], aligned: Aligned) -> bool:
+    """What takes the place of what is not said yet: "no, the fifth of"."""
+    return aligned.n_repair == len(rest) and rest[-1].is_function
+
+
 def _without_opening(
     before: Sequence[str],
     rest: Sequence[Unit],
@@ -209,7 +222,7 @@ def _without_opening(
         return Relation(kind="answer", decided=final or len(rest) > 1)
     if not before:
         return Relation(kind="answer" if asked else "request")
-    living = _livingunits_of(before[-1], language)
+    living = _living_units(before[-1], language)
     if not living:
         return Relation(kind="answer" if asked else "request")
     if first.kind == NUMBER and living[-1].kind == NUMBER:
@@ -266,8 +279,8 @@ def _second_phrase(
 class SpokenCorrections:
     """Tells `TurnCore` which words take back earlier ones; see its ``Corrections``.
 
-    It does not know what the agent asked in between, so it takes a word of the same kind for an
-    answer, unless an editing term or a copied preposition says that it is a correction.
+    It does not know what the agent asked in between, nor whether more words come, so it calls
+    nothing a correction that does not begin with an editing term.
 
     Args:
         language: Whose words they are.
@@ -278,7 +291,7 @@ class SpokenCorrections:
 
     def correction(self, earlier: str, later: str, /) -> Correction | None:
         """Whether ``later``, as far as it has come, takes back a part of ``earlier``."""
-        found = relate(earlier, later, self.language, asked=True, final=False)
+        found = relate(earlier, later, self.language, asked=True, final=False, copies=False)
         if found.kind != "correction":
             return None
         return Correction(old=found.superseded, new=found.replacement)

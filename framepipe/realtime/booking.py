@@ -8,9 +8,10 @@ tool's output becomes the last word.
 It understands, in any order and in one breath: "from Oslo", "to Rome", a city alone as the answer
 to the last question, a weekday, "tomorrow", "the third of May", "May 3". Corrections are the same
 words again: "no, to Milan", "not Rome, Milan", "make it Friday". In one breath a city alone takes
-the place of the one before it: "from Denver, wait, no, Chicago". What the user said while the desk
-said nothing in between is one breath, however many items it is in. It has no calendar, and a day
-stays as it was said.
+the place of the one before it: "from Denver, wait, no, Chicago". What a breath is, and that the
+desk believes what the system says of corrections: `framepipe.realtime.breaths`. When the tool has
+said that a trip is booked the next one begins, unless the user begins with "no" or "wait": then
+this one is changed. It has no calendar, and a day stays as it was said.
 
 Sans-IO.
 """
@@ -24,6 +25,7 @@ from typing import Final, Literal, TypeAlias
 
 from attrs import define
 
+from framepipe.realtime.breaths import EDITING, Breath, breaths_of
 from framepipe.realtime.mind import Output, Question, ToolUse, Words
 
 TOOL: Final = "book_flight"
@@ -89,6 +91,7 @@ CITIES: Final = [
 ]
 """Where the desk sells flights from and to."""
 
+_End: TypeAlias = Literal["origin", "destination"]
 _Slot: TypeAlias = Literal["origin", "destination", "day", "consent", "change"]
 
 _QUESTIONS: Final[dict[_Slot, str]] = {
@@ -119,12 +122,12 @@ _DAY = re.compile(
 _YES = re.compile(
     r"\b(yes|yeah|yep|sure|please do|correct|right|exactly|okay|ok|go ahead|book it)\b", re.I
 )
-_BREAKS_OFF = re.compile(
-    r"\b(no|nope|wait|sorry|actually|i mean|i meant|rather|make (?:it|that)|hold on|hang on|"
-    r"scratch that|correction|oops)\W*(?:um|uh|er)?\W*$",
-    re.IGNORECASE,
-)
+_BREAKS_OFF = re.compile(rf"\b(?:{EDITING})\W*(?:um|uh|er)?\W*$", re.IGNORECASE)
 """Words right before a city that take the last one back."""
+
+_FILLERS = re.compile(r"\b(?:um|uh|er|erm|hmm)\b[\s,.\u2026]*", re.IGNORECASE)
+_OBJECTS = re.compile(r"\W*(?:oh\W+)?(no|nope|wait|stop|sorry|actually|not|hold on)\b", re.I)
+"""Who begins like this after a booking is not yet done with it."""
 
 _NO = re.compile(r"\b(no|nope|wrong|don't|do not|wait|stop|not)\b", re.I)
 
@@ -139,25 +142,38 @@ class _Desk:
     asked: _Slot = "destination"
     agreed: bool = False
 
-    def hear(self, words: str) -> None:
+    def hear(self, breath: Breath) -> None:
         """Take what the user said."""
-        before = (self.origin, self.destination, self.day)
-        self._hear_cities(words)
-        for found in _DAY.finditer(words):
-            if not found["not"]:
-                self.day = found["day"]
-        changed = before != (self.origin, self.destination, self.day)
-        refused = bool(_NO.search(words))
+        answer, before, last, said = "", self._trip, None, ""
+        for piece in breath.pieces:
+            if piece.after_question:
+                self.asked = self._missing()
+                answer, before = "", self._trip
+            words = _FILLERS.sub("", piece.words)
+            last = self._hear_cities(words, last)
+            said, answer = f"{said} {words}", f"{answer} {words}"
+            self._hear_days(said)
+        changed = before != self._trip
+        refused = bool(_NO.search(answer))
         self.agreed = (
-            self.asked == "consent" and not changed and not refused and bool(_YES.search(words))
+            self.asked == "consent" and not changed and not refused and bool(_YES.search(answer))
         )
         if self.asked == "consent" and refused and not changed:
             self.asked = "change"
         else:
             self.asked = self._missing()
 
-    def _hear_cities(self, words: str) -> None:
-        last: Literal["origin", "destination"] | None = None  # named in this breath
+    @property
+    def _trip(self) -> tuple[str, str, str]:
+        return self.origin, self.destination, self.day
+
+    def _hear_days(self, words: str) -> None:
+        for found in _DAY.finditer(words):
+            if not found["not"]:
+                self.day = found["day"]
+
+    def _hear_cities(self, words: str, last: _End | None) -> _End | None:
+        """Take the cities; ``last`` was named last in this breath, and so is what is returned."""
         until = 0
         for found in _CITY_AT.finditer(words):
             how, city = (found["how"] or "").lower(), found["city"].title()
@@ -180,6 +196,7 @@ class _Desk:
                     self.asked = "destination"
             else:
                 self.destination, last = city, "destination"
+        return last
 
     def _missing(self) -> _Slot:
         if not self.destination:
@@ -198,10 +215,10 @@ class Booking:
         if newest is not None and newest.type == "function_call_output":
             return [Words(text=_outcome(str(newest.output or "")))]
         desk = _Desk()
-        for words in _breaths(question):
-            if desk.agreed:
+        for breath in breaths_of(question):
+            if desk.agreed and breath.after_booking and not _OBJECTS.match(breath.words):
                 desk = _Desk()
-            desk.hear(words)
+            desk.hear(breath)
         if desk.agreed:
             if TOOL not in question.tools:
                 return [Words(text=f"I would book it now, but nobody gave me the tool {TOOL}.")]
@@ -214,28 +231,6 @@ class Booking:
         if question.said and not question.said[-1]:
             text = f"I did not catch that. {text}"
         return [Words(text=text)]
-
-
-def _breaths(question: Question) -> list[str]:
-    """What the user said, as one text where the desk said nothing in between."""
-    spoke = [item.role for item in question.items if item.type == "message"]
-    if spoke.count("user") != len(question.said):
-        return list(question.said)
-    breaths: list[str] = []
-    said = iter(question.said)
-    is_new = True
-    for role in spoke:
-        if role != "user":
-            is_new |= role == "assistant"
-            continue
-        words = next(said)
-        # Words that were not made out are a breath of their own: the desk asks again.
-        if is_new or not (words and breaths[-1]):
-            breaths.append(words)
-        else:
-            breaths[-1] += f" {words}"
-        is_new = False
-    return breaths
 
 
 def _outcome(output: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from framepipe.bench.corpus import Dialogue, checkout_corpus, read_corpus
-from framepipe.bench.scripted_user import BLOCK_MS, Script, ScriptedUser, WordEars, ears_for
+from framepipe.bench.scripted_user import BLOCK_MS, CorpusUser, Script, WordEars, ears_for
 from framepipe.bench.turns import Policy, hold
 from framepipe.cli import app
 from framepipe.frames import AudioIn
@@ -75,7 +75,7 @@ class _Tape:
 def test_the_ears_hear_the_words_of_which_more_than_half_is_there(tmp_path: Path) -> None:
     script = spoken(tmp_path, "[to Rome (400) please]")
     tape = _Tape()
-    run_virtual(Pipeline(ScriptedUser(script), tape).run)
+    run_virtual(Pipeline(CorpusUser(script), tape).run)
     ears = ears_for(script)
     assert ears(0, tape.pcm) == "to Rome please"
 
@@ -115,12 +115,44 @@ def test_a_tool_that_does_not_wait_books_what_is_not_wanted() -> None:
     assert not call.is_right
 
 
+@pytest.mark.parametrize("policy", [Policy.CORRECTIONS, Policy.GROWING])
+def test_a_late_correction_leaves_only_the_flight_that_was_wanted(policy: Policy) -> None:
+    call = hold(dialogue("over-one-moment"), policy)
+    assert (call.is_right, call.wrong_bookings) == (True, 0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "repair-in-the-middle-of-the-sentence",
+        "to-denver-to-chicago",
+        "bare-city-over-the-question",
+        "first-inside-then-across",
+        "bare-city-is-the-answer",
+        "looks-into-the-calendar",
+        "month-corrected-over-the-read-back",
+        "yes-wait-saturday",
+        "calls-it-off",
+    ],
+)
+def test_with_turns_corrections_and_a_growing_silence_it_comes_out_right(name: str) -> None:
+    call = hold(dialogue(name), Policy.GROWING)
+    assert (call.is_right, call.wrong_bookings, call.unneeded, call.hellos) == (True, 0, 0, 0)
+
+
+def test_an_answer_to_half_a_turn_is_withdrawn_and_that_was_needed() -> None:
+    call = hold(dialogue("to-the-name-of-it"), Policy.GROWING)
+    assert call.revocations == 1
+    assert call.unneeded == 0
+    assert call.cut_offs == 0
+
+
 def test_the_command_prints_the_table_and_names_what_went_wrong() -> None:
     options = ["--only", "one-breath", "--processes", "1", "--wrong"]
     result = CliRunner().invoke(app, ["bench", "turns", *options])
     assert result.exit_code == 0
-    assert "1 dialogues" in result.output
-    assert "final value right" in result.output
+    for title in ("What came of 1 dialogues", "What it cost", "by kind"):
+        assert title in result.output
 
 
 @pytest.mark.parametrize("options", [["--only", "nobody"], ["--corpus", "nowhere"]])

@@ -102,6 +102,25 @@ def test_while_the_words_come_in_nothing_is_said_before_the_editing_term_has_a_w
     assert told == [None, None, None, right, right]
 
 
+def test_half_of_what_takes_the_place_is_waited_for() -> None:
+    corrections = SpokenCorrections(FLIGHTS)
+    before = "from Oslo to Rome the fifth of March"
+    said = ""
+    told: list[str] = []
+    for word in ["no", "the", "fifth", "of", "April"]:
+        said = f"{said} {word}".strip()
+        found = corrections.correction(before, said)
+        told.append(found.new if found else "")
+    assert told == ["", "", "", "", "the fifth of April"]
+
+
+def test_another_flight_is_no_correction_of_the_one_before() -> None:
+    corrections = SpokenCorrections(FLIGHTS)
+    before = "from Oslo to Rome on Friday"
+    assert corrections.correction(before, "from Rome to Oslo on Sunday") is None
+    assert corrections.correction(before, "no from Rome to Oslo on Sunday") is not None
+
+
 @given(
     st.lists(st.sampled_from(["to", "Denver", "from", "Oslo", "on", "Friday"]), max_size=6),
     st.lists(

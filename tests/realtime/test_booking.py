@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from framepipe.realtime.booking import CITIES, TOOL, Booking
-from framepipe.realtime.events import Item
+from framepipe.realtime.events import Item, Part
 from framepipe.realtime.mind import Question, ToolUse, Words
 
 
@@ -64,6 +64,7 @@ def test_a_correction_replaces_one_thing_and_is_confirmed_again(
         ("to Rome from Denver wait no Chicago on Friday", ("Chicago", "Rome", "Friday")),
         ("from Oslo to Denver, I mean, um, Chicago on Friday", ("Oslo", "Chicago", "Friday")),
         ("from Oslo to Rome on Friday no Sunday", ("Oslo", "Rome", "Sunday")),
+        ("from Oslo to um Rome, June um third", ("Oslo", "Rome", "June third")),
     ],
 )
 def test_a_correction_in_one_breath_takes_the_place_of_the_last_city(
@@ -86,6 +87,76 @@ def test_items_without_an_answer_between_them_are_one_breath() -> None:
 
     assert asked("user", "user") == "A flight from Oslo to Chicago, Friday. Shall I book it?"
     assert asked("user", "system", "user").startswith("A flight from Oslo to Chicago")
+
+
+def conversed(*turns: tuple[str, str]) -> tuple[str, dict[str, str] | None]:
+    """What the desk says after a conversation: roles, or "output", and their words."""
+    items = tuple(
+        Item(type="function_call_output", output=text)
+        if role == "output"
+        else Item(type="message", role=role, content=[Part(type="input_text", text=text)])
+        for role, text in turns
+    )
+    said = tuple(text for role, text in turns if role == "user")
+    outputs = Booking().answer(Question(items=items, said=said, tools=(TOOL,)))
+    words = " ".join(output.text for output in outputs if isinstance(output, Words))
+    trips = [json.loads(output.arguments) for output in outputs if isinstance(output, ToolUse)]
+    return words, trips[0] if trips else None
+
+
+def test_a_message_of_the_system_says_what_takes_the_place_of_what() -> None:
+    words, _ = conversed(
+        ("user", "to Denver on Friday"),
+        ("assistant", "Where do you"),
+        ("user", "wait no Chicago"),
+        ("system", '"Chicago" takes the place of "Denver".'),
+        ("user", "from Oslo"),
+    )
+    assert words == "A flight from Oslo to Chicago, Friday. Shall I book it?"
+    words, _ = conversed(
+        ("user", "from Oslo to Denver on Friday"),
+        ("assistant", "A flight"),
+        ("user", "not on Friday"),
+        ("system", 'The user has taken back "on Friday". Do not act on it.'),
+    )
+    assert words == "On which day?"
+    words, _ = conversed(
+        ("user", "from Oslo to Rome on Friday"),
+        ("assistant", "Shall I book it?"),
+        ("user", "and not on Friday, on Sunday"),
+        ("system", '"on Sunday" takes the place of "on Friday".'),
+        ("assistant", "A flight from Oslo to Rome, Sunday. Shall I book it?"),
+        ("user", "yes"),
+    )
+    assert words == "One moment."
+
+
+def test_a_question_that_was_cut_is_asked_and_ends_no_breath() -> None:
+    cut = ("assistant", "")
+    words, _ = conversed(
+        ("user", "from Oslo to Rome the tenth of"), cut, ("user", "September"), cut, ("user", "yes")
+    )
+    assert words == "One moment."
+    words, _ = conversed(("user", "to Rome"), cut, ("user", "Oslo"), cut, ("user", "on Friday"))
+    assert words == "A flight from Oslo to Rome, Friday. Shall I book it?"
+    words, _ = conversed(("user", "to Rome"), cut, ("user", "no Milan"), ("user", "Oslo, Friday"))
+    assert words == "A flight from Oslo to Milan, Friday. Shall I book it?"
+
+
+def test_what_was_agreed_on_can_still_be_corrected() -> None:
+    trip = (
+        ("user", "from Oslo to Rome on Friday"),
+        ("assistant", "Shall I book it?"),
+        ("user", "yes"),
+        ("assistant", "One moment."),
+    )
+    no = ("user", "no on Sunday")
+    assert conversed(*trip, no)[0].startswith("A flight from Oslo to Rome, Sunday")
+    failed = conversed(*trip, ("output", "error: withdrawn"), no)
+    assert failed[0].startswith("A flight from Oslo to Rome, Sunday")
+    booked = (*trip, ("output", "K7"))
+    assert conversed(*booked, no)[0].startswith("A flight from Oslo to Rome, Sunday")
+    assert conversed(*booked, ("user", "on Sunday"))[0] == "Where would you like to fly to?"
 
 
 def test_a_no_without_a_correction_is_asked_about() -> None:
