@@ -166,10 +166,11 @@ class AgentParts:
         found = (self.find(heard.item_id, heard.content_index) for heard in account)
         self._last_cut = [part for part in found if part is not None]
 
-    def undo(self) -> None:
-        """What was cut last goes on."""
+    def undo(self) -> list[str]:
+        """What was cut last goes on. The responses that it belongs to."""
         for part in self._last_cut:
             part.goes_on = True
+        return list(dict.fromkeys(part.response_id for part in self._last_cut))
 
     def went_on(self, heard: Heard) -> tuple[int, int] | None:
         """What was heard of a part beyond its truncate, once it ended: from where to where.

@@ -331,9 +331,15 @@ class ClientProtocol:
             outputs.append(Interrupt(turn=revocation.cut_turn, cause=REVOKED, at_ns=at_ns))
         return outputs + self._create(at_ns)
 
-    def undo(self) -> None:
-        """What was cut last goes on: what is heard of it from now on is told as text."""
-        self._parts.undo()
+    def undo(self, at_ns: int) -> list[Output]:
+        """What was cut last goes on: what is heard of it from now on is told as text.
+
+        What was never generated, because its response was cancelled, is lost, and reported.
+        """
+        answers = (self._book.answer(response_id) for response_id in self._parts.undo())
+        broken = [a.response_id for a in answers if a is not None and a.cancelled_ns is not None]
+        message = "{} was cancelled before it was whole; what is there of it goes on"
+        return [problem("answer_incomplete", message.format(name), at_ns) for name in broken]
 
     def words_heard(self, heard: Heard) -> str | None:
         """What the agent said of a part up to a position: an estimate, ending with a word.
@@ -676,6 +682,8 @@ class ClientProtocol:
             outputs.append(problem("response_failed", _why(response), at_ns))
         failed = response.status == "failed" and not self._parts.was_given(response.id)
         was_killed = answer.killed
+        if response.status == "cancelled" and answer.cancelled_ns is None:
+            answer.cancelled_ns = at_ns  # by the service itself
         self._book.done(response.id, at_ns, failed=failed)
         if not was_killed:  # its words ran ahead of a sound that ends somewhere
             for part in self._parts.of_response(response.id):

@@ -352,9 +352,9 @@ class Realtime:
     def note_undo(self, frame: Undo) -> list[Made | Undo]:
         """What was cut goes on: the service is told as text what is heard of it from here on."""
         at_ns = self._now_ns()
-        self._protocol.undo()
+        outputs = self._protocol.undo(at_ns)
         self._report.undone(at_ns)
-        return [frame, *self._performed([], at_ns)]
+        return [frame, *self._performed(outputs, at_ns)]
 
     @on(DropParked)
     def note_drop(self, frame: DropParked) -> list[Made | DropParked]:

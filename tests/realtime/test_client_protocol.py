@@ -165,6 +165,32 @@ def test_an_answer_opens_a_turn_and_its_audio_counts_its_own_samples() -> None:
     assert closed == [AudioDone(turn=1, item_id="A1", n_samples=7_200)]
 
 
+def test_items_that_come_interleaved_are_counted_each_for_itself() -> None:
+    call = Call()
+    call.receive(created("R1"))
+
+    def piece(item_id: str, index: int, ms: int) -> wire.ResponseOutputAudioDelta:
+        audio = wire.encode_audio(bytes(ms * 48))
+        return wire.ResponseOutputAudioDelta(
+            response_id="R1", item_id=item_id, output_index=index, delta=audio
+        )
+
+    outputs = call.receive(
+        piece("A1", 0, 100), piece("A2", 1, 50), piece("A1", 0, 20), piece("A2", 1, 30)
+    )
+    ended = call.receive(done("R1"))
+
+    audio = [out for out in outputs if isinstance(out, AudioOut)]
+    assert [(out.item_id, out.output_index, out.start_sample) for out in audio] == [
+        ("A1", 0, 0),
+        ("A2", 1, 0),
+        ("A1", 0, 2_400),
+        ("A2", 1, 1_200),
+    ]
+    closed = [out for out in ended if isinstance(out, AudioDone)]
+    assert [(out.item_id, out.n_samples) for out in closed] == [("A1", 2_880), ("A2", 1_920)]
+
+
 def test_odd_bytes_of_a_delta_wait_for_the_next_one() -> None:
     call = Call()
     call.receive(created("R1"))

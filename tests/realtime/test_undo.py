@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from framepipe.frames import Problem
 from framepipe.realtime import events as wire
 from framepipe.realtime.client_outputs import Output
 from tests.realtime.test_client_protocol import (
@@ -36,9 +37,10 @@ def cut_at(call: Call, ms: int, *, turn: int | None = None) -> list[Output]:
     return call.cut(3_000, heard(ms * 24, 48_000), turn=turn)
 
 
-def undo(call: Call) -> None:
-    call.protocol.undo()
+def undo(call: Call) -> list[str]:
     call.turn += 1  # the remainder goes on as a turn of its own
+    outputs = call.protocol.undo(call.now_ms * 1_000_000)
+    return [output.code for output in outputs if isinstance(output, Problem)]
 
 
 def told(outputs: list[Output]) -> list[tuple[str | None, str]]:
@@ -110,6 +112,15 @@ def test_of_a_response_that_was_cancelled_the_words_are_an_estimate_by_time() ->
 
     # 15 characters a second until this voice is known: 15 were heard, then 30.
     assert told(outputs) == [("A1", "four five six")]
+
+
+def test_an_answer_that_goes_on_without_its_end_says_so() -> None:
+    whole, broken = spoken_call(), spoken_call(killed=True)
+    for call in (whole, broken):
+        cut_at(call, 1_000)
+
+    assert undo(whole) == []
+    assert undo(broken) == ["answer_incomplete"]
 
 
 def test_when_the_item_goes_what_was_told_behind_it_goes_first() -> None:
