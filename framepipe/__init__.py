@@ -32,6 +32,7 @@ from framepipe.frames import AudioOut as AudioOut
 from framepipe.frames import ConnectionState as ConnectionState
 from framepipe.frames import Drained as Drained
 from framepipe.frames import DropParked as DropParked
+from framepipe.frames import EchoReference as EchoReference
 from framepipe.frames import End as End
 from framepipe.frames import Escalate as Escalate
 from framepipe.frames import GuardTools as GuardTools
