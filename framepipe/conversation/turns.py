@@ -262,7 +262,6 @@ TABLE: Final[Mapping[Event, Mapping[State, Cell]]] = {
         State.ANSWERED: _cell(Do.RESTORE),
     },
     Event.END: {
-        State.SPEAKING: _cell(Do.RELEASE, Do.COMMIT, to=State.NONE),
         State.OPEN: _cell(Do.COMMIT, to=State.NONE),
         State.COOLING: _cell(Do.RELEASE, Do.COMMIT, to=State.NONE),
         State.ANSWERED: _cell(Do.COMMIT, to=State.NONE),

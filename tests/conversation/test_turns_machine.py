@@ -7,11 +7,30 @@ which items, what was revoked. It is small enough to be obviously right, and it 
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import cast
 
+import pytest
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
-from framepipe.conversation.turns import Command, Correction, Fact, State, TurnCore
+from framepipe.conversation.turns import (
+    TABLE,
+    Cell,
+    Command,
+    Correction,
+    Do,
+    Event,
+    Fact,
+    State,
+    TurnCore,
+)
 from framepipe.frames import (
     AudioDone,
     AudioOut,
@@ -190,6 +209,13 @@ class TurnsMachine(RuleBasedStateMachine):
     @rule(local_first=st.booleans())
     def user_starts(self, local_first: bool) -> None:
         onset = self.now_ms * 24
+        is_open = self.core.state in (State.OPEN, State.COOLING)
+        open_items = set(self.items) - self.committed_items() - self.swallowed
+        unheard = [
+            reply
+            for reply in self.living()
+            if is_open and not reply.passed_ms and open_items.intersection(reply.item_ids)
+        ]
         if local_first:
             self.tell(SpeechStarted(source="local", onset_sample=onset))
             self.tell(SpeechConfirmed(source="silero", onset_sample=onset, probability=0.9))
@@ -197,6 +223,8 @@ class TurnsMachine(RuleBasedStateMachine):
         self.items.append(item_id)
         self.speaking = item_id
         self.tell(SpeechStarted(source="server", onset_sample=onset, item_id=item_id))
+        for reply in unheard:
+            assert reply.killed, "nobody hears the answer to half a turn"
 
     @precondition(lambda self: self.speaking is not None)
     @rule()
@@ -329,6 +357,8 @@ class TurnsMachine(RuleBasedStateMachine):
             return
         self.tell(End())
         assert self.core.state is State.NONE
+        for reply in self.living():
+            assert reply.passed_ms == reply.received_ms, "what was held is let go"
         owners: defaultdict[str, list[str]] = defaultdict(list)
         for turn_id, state in self.state_of.items():
             assert state in ("committed", "revoked"), f"{turn_id} is still {state}"
@@ -341,3 +371,32 @@ class TurnsMachine(RuleBasedStateMachine):
 
 
 TestTurns = TurnsMachine.TestCase
+
+
+@pytest.mark.parametrize(
+    ("event", "state", "left_out"),
+    [
+        (Event.SPEECH, State.OPEN, Do.WITHDRAW),
+        (Event.SPEECH, State.COOLING, Do.WITHDRAW),
+        (Event.SILENCE, State.OPEN, Do.COMMIT),
+        (Event.NOISE, State.OPEN, Do.FORGET),
+        (Event.END, State.OPEN, Do.COMMIT),
+    ],
+)
+def test_an_order_that_is_left_out_of_the_table_is_noticed(
+    event: Event, state: State, left_out: Do, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = TABLE[event][state]
+    assert left_out in cell.actions
+    rest = tuple(do for do in cell.actions if do is not left_out)
+    monkeypatch.setitem(cast("dict[State, Cell]", TABLE[event]), state, Cell(rest, cell.to))
+    looked_for = settings(
+        max_examples=600,
+        stateful_step_count=30,
+        phases=[Phase.generate],
+        database=None,
+        derandomize=True,
+        report_multiple_bugs=False,
+    )
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(TurnsMachine, settings=looked_for)
