@@ -97,6 +97,9 @@ def turns(
     only: Annotated[
         list[str] | None, typer.Option(help="Run only the dialogue of this id; may be repeated.")
     ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Every sixth dialogue: minutes become one.")
+    ] = False,
     wrong: Annotated[
         bool, typer.Option("--wrong", help="Name the dialogues that did not come out right.")
     ] = False,
@@ -104,7 +107,7 @@ def turns(
 ) -> None:
     """What cool-down, waiting tools and corrections buy, on scripted dialogues."""
     from framepipe.bench.corpus import checkout_corpus, read_corpus
-    from framepipe.bench.turns import run_calls
+    from framepipe.bench.turns import QUICK, run_calls
     from framepipe.bench.turns_table import cost_table, kinds_table, result_table, wrong_calls
     from framepipe.errors import FrameError
 
@@ -114,6 +117,8 @@ def turns(
         if unknown:
             raise FrameError(f"no dialogue is called {sorted(unknown)[0]!r}; see the corpus")
         dialogues = [dialogue for dialogue in dialogues if dialogue.name in only]
+    if quick:
+        dialogues = dialogues[::QUICK]
     console = Console()
     columns = (TextColumn("dialogues"), BarColumn(), MofNCompleteColumn())
     with Progress(

@@ -48,6 +48,9 @@ from framepipe_processors.wav_sink import WavSink
 TOOL_MS: Final = 200
 """How long a booking takes, once it has begun."""
 
+QUICK: Final = 6
+"""A quick run takes every sixth dialogue."""
+
 CUT_OFF_MS: Final = 200
 """The agent began inside the user's turn and stayed for at least so long."""
 
