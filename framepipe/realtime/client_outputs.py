@@ -24,6 +24,7 @@ from framepipe.frames import (
 )
 from framepipe.realtime import events as wire
 from framepipe.realtime.error_classes import ErrorClass
+from framepipe.realtime.events import UNSET
 
 
 @frozen
@@ -155,3 +156,29 @@ Output: TypeAlias = (
 def problem(code: str, message: str, at_ns: int, *, fatal: bool = False) -> Problem:
     """An error that did not end the call, as a frame."""
     return Problem(where="realtime", code=code, message=message, fatal=fatal, at_ns=at_ns)
+
+
+def why_failed(response: wire.Response) -> str:
+    """What the service says of a response that failed."""
+    error = response.status_details.error if response.status_details is not None else UNSET
+    if not isinstance(error, wire.FailureDetail):
+        return f"{response.id} failed; the service gave no reason"
+    return f"{response.id} failed: {error.message or error.code or error.type}"
+
+
+def usage_of(response_id: str, usage: wire.ResponseUsage, at_ns: int) -> Usage:
+    """What a response cost, as a frame."""
+    read, made = usage.input_token_details, usage.output_token_details
+    return Usage(
+        response_id=response_id,
+        input_text_tokens=read.text_tokens,
+        input_audio_tokens=read.audio_tokens,
+        input_cached_tokens=_number(read.cached_tokens),
+        output_text_tokens=made.text_tokens,
+        output_audio_tokens=made.audio_tokens,
+        at_ns=at_ns,
+    )
+
+
+def _number(value: int | wire.UnsetType) -> int:
+    return value if isinstance(value, int) else 0

@@ -9,8 +9,9 @@ microphone captured (`append`), and what the pipeline decided (`cut`, `settle`, 
 What is known stands in accounts of their own, and here is what they have to do with each other:
 the microphone's audio and the server's clock (`uplink`), which answers are owed and which of them
 a cut kills (`answers`), what came of each part of the voice and where it was truncated
-(`agent_parts`), the conversation as heard (`conversation_record`), tool calls (`calls`), and what
-the application waits for (`requests`), and user turns that turn out void (`revocations`).
+(`agent_parts`), the conversation as heard (`conversation_record`, `client_items`), tool calls
+(`calls`), what the application waits for (`requests`), and user turns that turn out void
+(`revocations`).
 
 A socket that breaks ends the session and not the conversation: `hand_over` closes what was open
 and gives what the next `ClientProtocol` needs to go on (`Leftover`). That one greets its server
@@ -38,9 +39,7 @@ from framepipe.frames import (
     Interrupt,
     SpeechStarted,
     SpeechStopped,
-    ToolCall,
     Transcript,
-    Usage,
     Withdrawn,
     evolve,
 )
@@ -48,7 +47,8 @@ from framepipe.realtime import events as wire
 from framepipe.realtime.agent_parts import AgentParts
 from framepipe.realtime.agent_voice import AgentVoice
 from framepipe.realtime.answers import PATIENCE_NS, Answer, AnswerBook, Wish
-from framepipe.realtime.calls import Call, CallBook
+from framepipe.realtime.calls import CallBook
+from framepipe.realtime.client_items import ClientItems, note_item
 from framepipe.realtime.client_outputs import (
     BesideDone,
     Fail,
@@ -58,12 +58,14 @@ from framepipe.realtime.client_outputs import (
     Send,
     Updated,
     problem,
+    usage_of,
+    why_failed,
 )
 from framepipe.realtime.codings import codings_of
 from framepipe.realtime.conversation_record import AudioBetween, ConversationRecord
 from framepipe.realtime.error_classes import LOST_RACES, classify
 from framepipe.realtime.events import UNSET, ServerEvent
-from framepipe.realtime.items import MAX_ID_CHARACTERS, function_output, system_text
+from framepipe.realtime.items import function_output, system_text
 from framepipe.realtime.requests import Requests
 from framepipe.realtime.revocations import Revocation, Revocations
 from framepipe.realtime.uplink import Uplink, detection_of
@@ -149,6 +151,7 @@ class ClientProtocol:
         for wish in leftover.asks:
             self._book.ask(wish, leftover.resume_sample or 0)
         self._audio_between = audio_between
+        self._items = ClientItems(self._book, self._parts, self._calls, self._record)
         self._voice = AgentVoice(self._book, self._parts, self._record, self._requests.beside)
         self._revocations = Revocations(
             self._book, self._parts, self._calls, self._record, has_effects
@@ -276,7 +279,7 @@ class ClientProtocol:
         else:
             killed = self._book.cut(interrupt.turn, interrupt.onset_sample, heard_of, at_ns)
         for heard in interrupt.heard:
-            outputs += self._note_heard(heard)
+            outputs += self._items.heard(heard)
             outputs += [Send(event) for event in self._parts.account(heard, at_ns)]
         self._parts.cut(interrupt.heard)
         for answer in killed:
@@ -291,7 +294,7 @@ class ClientProtocol:
 
     def settle(self, heard: Heard, at_ns: int) -> list[Output]:
         """A position report that was late: what a cut left open can be truncated now."""
-        outputs = self._note_heard(heard) if heard.final else []
+        outputs = self._items.heard(heard) if heard.final else []
         if self._parts.waits_for(heard):
             outputs += [Send(event) for event in self._parts.account(heard, at_ns)]
             outputs += self._create(at_ns)
@@ -448,29 +451,11 @@ class ClientProtocol:
         Raises:
             LocalProtocolError: The id is too long, or taken, or ``after`` is not known.
         """
-        item_id = item.id if isinstance(item.id, str) else ""
-        known = {entry.item_id for entry in self._record.entries}
-        if len(item_id) > MAX_ID_CHARACTERS or item_id in known:
-            rule = f"an id of your own is new and has at most {MAX_ID_CHARACTERS} characters"
-            raise LocalProtocolError(f"item id {item_id!r}: {rule}")
-        if after not in (None, "root") and after not in known:
-            raise LocalProtocolError(f"after is {after!r}; no item of the conversation is so named")
-        if not item_id:
-            item_id = self._record.new_id()
-            item = msgspec.structs.replace(item, id=item_id)
-        self._record.added(item, after)
-        if not self._ready:  # the greeting tells of it
-            return item_id, []
-        previous = after if after in (None, "root") else self._record.wire_id(str(after))
-        return item_id, [Send(wire.ConversationItemCreate(item=item, previous_item_id=previous))]
+        return self._items.add(item, after)
 
     def delete(self, item_id: str) -> list[Output]:
         """Take an item out of the conversation; unknown ones are left to the service."""
-        wire_ids = self._record.wire_ids(item_id)
-        self._record.removed(item_id)
-        if not self._ready:
-            return []
-        return [Send(wire.ConversationItemDelete(item_id=wire_id)) for wire_id in wire_ids]
+        return self._items.delete(item_id)
 
     def retrieve(self, item_id: str) -> list[Output]:
         """Ask for an item as the service has it; `Retrieved` will tell.
@@ -634,9 +619,9 @@ class ClientProtocol:
                 failed = problem("transcription_failed", message, at_ns)
                 return [evolve(failed, item_id=event.item_id)]
             case wire.ResponseOutputItemAdded():
-                return self._item_added(event)
+                return self._items.added(event)
             case wire.ResponseOutputItemDone():
-                return self._item_done(event, at_ns)
+                return self._items.done(event, at_ns)
             case wire.ConversationItemRetrieved():
                 return [self._requests.retrieved(event.item)]
             case wire.SessionCreated():
@@ -677,9 +662,9 @@ class ClientProtocol:
         if not answer.killed:
             outputs += self._voice.close_all(answer, at_ns)
         if response.usage is not None:
-            outputs.append(_usage(response.id, response.usage, at_ns))
+            outputs.append(usage_of(response.id, response.usage, at_ns))
         if response.status == "failed":
-            outputs.append(problem("response_failed", _why(response), at_ns))
+            outputs.append(problem("response_failed", why_failed(response), at_ns))
         failed = response.status == "failed" and not self._parts.was_given(response.id)
         was_killed = answer.killed
         if response.status == "cancelled" and answer.cancelled_ns is None:
@@ -689,12 +674,12 @@ class ClientProtocol:
             for part in self._parts.of_response(response.id):
                 self._record.agent_done(part.item_id)
         for item in response.output:
-            _note_item(answer, item)
+            note_item(answer, item)
         if self._calls.ended(response.id):
             position_sample, grounded_in = self._uplink.next_sample, answer.grounded_in
             self._book.owe(RESULTS, position_sample, at_ns, grounded_in=grounded_in)
         if was_killed and not answer.revoked:
-            outputs += self._delete_unheard(response)
+            outputs += self._items.unheard(response)
         outputs += self._ended(answer, response.status, at_ns)
         return outputs + self._create(at_ns)
 
@@ -708,59 +693,18 @@ class ClientProtocol:
         outputs.append(ResponseEnded(answer.response_id, status, answer.killed, late_ms))
         return outputs
 
-    def _delete_unheard(self, response: wire.Response) -> list[Output]:
-        """What was made but never let out: the model must not believe that it was heard."""
-        outputs: list[Output] = []
-        for item in response.output:
-            if not isinstance(item.id, str):
-                continue
-            unheard = not self._parts.item_was_given(item.id)
-            # A call that is not run has no output, and must not stay either.
-            unrun = item.type == "function_call" and not self._calls.was_made(str(item.call_id))
-            if unrun or (item.type == "message" and unheard):
-                outputs += self.delete(item.id)
-        return outputs
-
     def _beside_done(self, response: wire.Response, at_ns: int) -> list[Output]:
         outputs: list[Output] = []
         if response.conversation_id is None and response.usage is not None:
-            outputs.append(_usage(response.id, response.usage, at_ns))
+            outputs.append(usage_of(response.id, response.usage, at_ns))
         name = self._requests.beside.name_of(response.id)
         if name is not None:
             text = self._requests.beside.ended(name) or ""
-            error = _why(response) if response.status == "failed" else None
+            error = why_failed(response) if response.status == "failed" else None
             outputs.append(BesideDone(name, response, text, error))
         return outputs
 
-    # --- inside: items and tools ---
-
-    def _item_added(self, event: wire.ResponseOutputItemAdded) -> list[Output]:
-        answer = self._book.answer(event.response_id)
-        if answer is not None:
-            _note_item(answer, event.item)
-        if answer is not None and event.item.type == "function_call":
-            self._record.added(msgspec.structs.replace(event.item, status="incomplete"))
-        return []
-
-    def _item_done(self, event: wire.ResponseOutputItemDone, at_ns: int) -> list[Output]:
-        item, answer = event.item, self._book.answer(event.response_id)
-        if answer is None or item.type != "function_call":
-            return []
-        whole = item.status not in ("incomplete", "in_progress")
-        texts = (item.call_id, item.name, item.arguments)
-        if answer.killed or not whole or not all(isinstance(text, str) for text in texts):
-            if isinstance(item.id, str):  # the next socket is not told of it
-                self._record.removed(item.id)
-            return []
-        self._record.added(item)
-        self._record.completed(item)
-        call_id, name, arguments = (str(text) for text in texts)
-        item_id, grounded_in = str(item.id), answer.grounded_in
-        call = Call(call_id, item_id, name, event.response_id, grounded_in)
-        if answer.done or not self._calls.called(call):
-            return []
-        turn = answer.turn
-        return [ToolCall(call_id=call_id, name=name, arguments=arguments, turn=turn, at_ns=at_ns)]
+    # --- inside: the user ---
 
     def _committed(self, item_id: str, at_ns: int) -> None:
         start_sample, end_sample = self._uplink.committed(item_id)
@@ -773,17 +717,6 @@ class ClientProtocol:
         if final:
             self._record.user_words(item_id, text)
         return [Transcript(who="user", text=text, final=final, item_id=item_id, at_ns=at_ns)]
-
-    def _note_heard(self, heard: Heard) -> list[Output]:
-        self._record.heard(heard)
-        self._parts.note(heard)
-        if not self._ready or heard.item_id is None:
-            return []
-        events = self._record.corrected(heard.item_id)
-        beyond = self._parts.went_on(heard)
-        if beyond is not None:
-            events += self._record.went_on(heard.item_id, heard.content_index, *beyond)
-        return [Send(event) for event in events]
 
     def _cancel(self, answer: Answer, at_ns: int) -> list[Output]:
         if answer.done or answer.cancelled_ns is not None:
@@ -848,7 +781,7 @@ class ClientProtocol:
     def _greeted(self, at_ns: int) -> list[Output]:
         if self._ready:
             return []
-        self._ready = True
+        self._ready = self._items.open = True
         self._update_sent_ns = at_ns
         outputs: list[Output] = [Send(wire.SessionUpdate(session=self._session))]
         seeds, lost = self._record.seed(self._coded_between)
@@ -888,38 +821,8 @@ class ClientProtocol:
         return None if pcm is None else self._heard.code(pcm)
 
 
-def _note_item(answer: Answer, item: wire.Item) -> None:
-    if isinstance(item.id, str):
-        is_call = item.type == "function_call" and isinstance(item.call_id, str)
-        answer.items[item.id] = str(item.call_id) if is_call else None
-
-
 def _create_event(name: str, params: wire.ResponseParams | None) -> wire.ResponseCreate:
     params = wire.ResponseParams() if params is None else params
     said = {} if params.metadata is UNSET or params.metadata is None else params.metadata
     marked = msgspec.structs.replace(params, metadata={**said, MARK: name})
     return wire.ResponseCreate(event_id=name, response=marked)
-
-
-def _why(response: wire.Response) -> str:
-    error = response.status_details.error if response.status_details is not None else UNSET
-    if not isinstance(error, wire.FailureDetail):
-        return f"{response.id} failed; the service gave no reason"
-    return f"{response.id} failed: {error.message or error.code or error.type}"
-
-
-def _usage(response_id: str, usage: wire.ResponseUsage, at_ns: int) -> Usage:
-    read, made = usage.input_token_details, usage.output_token_details
-    return Usage(
-        response_id=response_id,
-        input_text_tokens=read.text_tokens,
-        input_audio_tokens=read.audio_tokens,
-        input_cached_tokens=_number(read.cached_tokens),
-        output_text_tokens=made.text_tokens,
-        output_audio_tokens=made.audio_tokens,
-        at_ns=at_ns,
-    )
-
-
-def _number(value: int | wire.UnsetType) -> int:
-    return value if isinstance(value, int) else 0
