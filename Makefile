@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test lint types unit docs bench prove clean
+.PHONY: demo test lint types unit docs bench mutants prove clean
 
 demo: $(READY)
 	$(BIN)/python -m framepipe.cli demo --realtime
@@ -30,6 +30,9 @@ docs: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+mutants: $(READY)
+	$(BIN)/python scripts/mutants.py
 
 prove: $(READY)
 	FRAMEPIPE_EXAMPLES=prove $(BIN)/python -m pytest

@@ -102,6 +102,7 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "framepipe.realtime.session",
             "framepipe.realtime.server",
+            "framepipe.realtime.limits",
             "framepipe.realtime.server_faults",
             "framepipe.realtime.mind",
             "framepipe.realtime.booking",

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 SHARED = Path(__file__).parents[1] / ".." / "shared"
 
@@ -17,6 +17,13 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.register_profile("prove", parent=settings.get_profile("default"), max_examples=5_000)
+# A mutant is noticed by any example; nobody reads the smallest one.
+settings.register_profile(
+    "mutants",
+    parent=settings.get_profile("default"),
+    phases=(Phase.explicit, Phase.generate),
+    database=None,
+)
 settings.load_profile(os.environ.get("FRAMEPIPE_EXAMPLES", "default"))
 
 

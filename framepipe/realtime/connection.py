@@ -21,6 +21,7 @@ import anyio
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, current_token
 
 from framepipe.errors import RemoteProtocolError, TransportBroken, TransportClosed
+from framepipe.realtime.socket_log import socket_log
 
 OPEN_TIMEOUT_S: Final = 10.0
 """How long a server may take to open a connection."""
@@ -34,6 +35,10 @@ PING_INTERVAL_S: Final = 10.0
 PING_TIMEOUT_S: Final = 10.0
 """How long its answer may take; then the connection is broken. A network that swallows packets
 says nothing by itself for many minutes."""
+
+MAX_MESSAGE_BYTES: Final = 32 * 1024 * 1024
+"""Longest message taken from a server: an item that is retrieved brings up to 15 MiB of audio, 20
+in base64. Whatever is longer is no event, and the connection is closed with code 1009."""
 
 MEMORY_CAPACITY: Final = 1_024
 """Messages that wait in one direction of a memory pair before the sender does."""
@@ -133,9 +138,10 @@ async def connect(
                 _driver().connect(
                     url,
                     additional_headers=dict(headers),
-                    # Compression makes base64 audio five times dearer; an item can be 20 MiB.
+                    logger=socket_log,
+                    # Compression makes base64 audio five times dearer.
                     compression=None,
-                    max_size=None,
+                    max_size=MAX_MESSAGE_BYTES,
                     proxy=None if is_loopback(url) else True,
                     open_timeout=open_timeout_s,
                     close_timeout=CLOSE_TIMEOUT_S,

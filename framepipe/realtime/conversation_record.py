@@ -157,7 +157,7 @@ class ConversationRecord:
         """What the user said, as text."""
         entry = self._entries.get(item_id)
         if entry is not None and entry.who == "user":
-            entry.words = text
+            entry.words = text[:MAX_CHARACTERS]
 
     def agent_words(self, item_id: str, text: str, *, whole: bool) -> None:
         """A piece of what the agent says, or all of it; it runs ahead of the audio."""

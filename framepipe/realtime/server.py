@@ -43,6 +43,7 @@ from framepipe.realtime.connection import (
     memory_pair,
 )
 from framepipe.realtime.events import ErrorDetail, ErrorEvent, Json, encode
+from framepipe.realtime.limits import SessionMeter, SocketLimits
 from framepipe.realtime.mind import Ears, Mind, Talk
 from framepipe.realtime.server_agenda import Sent
 from framepipe.realtime.server_faults import Faults as Faults
@@ -50,38 +51,21 @@ from framepipe.realtime.server_faults import FaultyLine
 from framepipe.realtime.server_protocol import ServerProtocol
 from framepipe.realtime.server_session import SESSION_LIMIT_S
 from framepipe.realtime.server_vad import SpeechDetector
+from framepipe.realtime.socket_log import KEY_PROTOCOL, socket_log
 from framepipe.realtime.speech import Voice
 from framepipe.realtime.voice import default_voice
 from framepipe.realtime.window_detectors import SileroWindows
 
 DEFAULT_PORT: Final = 8765
 
-MAX_MESSAGE_BYTES: Final = 20 * 1024 * 1024
-"""15 MiB of audio in base64, the longest append that the service takes."""
-
 REMEMBERED_SESSIONS: Final = 256
 """Sessions of a server in process that stay at hand for inspection, newest kept."""
 
 _CLOSE_TIMEOUT_S: Final = 2.0
+_POLICY_VIOLATION: Final = 1008
 _BETA_DISABLED: Final = "beta_api_shape_disabled"
-_KEY_PROTOCOL: Final = "openai-insecure-api-key."
-"""Browsers cannot set headers: the key comes as a subprotocol with this prefix."""
 
 _log = logging.getLogger("framepipe")
-
-
-class _OneLine(logging.Filter):
-    """What strangers do to an open port is worth a line, a traceback only to who debugs."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and not _log.isEnabledFor(logging.DEBUG):
-            record.msg = f"{record.getMessage()}: {record.exc_info[1]!r}"
-            record.args, record.exc_info = (), None
-        return True
-
-
-_socket_log = _log.getChild("socket")
-_socket_log.addFilter(_OneLine())
 
 
 Tap: TypeAlias = Callable[[str, str, str], None]
@@ -351,6 +335,7 @@ async def serve(
     host: str = "127.0.0.1",
     port: int = DEFAULT_PORT,
     allow_remote: bool = False,
+    limits: SocketLimits | None = None,
     task_status: TaskStatus[int] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Listen for WebSocket clients of the protocol until cancelled.
@@ -359,7 +344,8 @@ async def serve(
         settings: What the sessions have in common.
         host: Address to listen on.
         port: TCP port, 0 to 65535; 0 takes a free one.
-        allow_remote: Listen also where other machines can reach it.
+        allow_remote: Listen also where other machines can reach it. The log says that they can.
+        limits: What clients may take; ``None`` are the defaults.
         task_status: Told the port as soon as clients can connect.
 
     Raises:
@@ -376,7 +362,10 @@ async def serve(
             f"{host} can be reached from other machines; listen on 127.0.0.1, or allow it with "
             "allow_remote=True"
         )
-    server = _SocketServer(settings)
+    if not _is_loopback(host):
+        who = "who has the key" if settings is not None and settings.key else "anybody"
+        _log.warning("%s can be reached from other machines, by %s", host, who)
+    server = _SocketServer(settings, limits or SocketLimits())
     try:
         if _running_on_trio():
             await server.run_on_trio(host, port, task_status)
@@ -393,8 +382,10 @@ async def serve(
 class _SocketServer(EmbeddedServer):
     """An embedded server behind the ``websockets`` library of either backend."""
 
-    def __init__(self, settings: ServerSettings | None) -> None:
+    def __init__(self, settings: ServerSettings | None, limits: SocketLimits) -> None:
         super().__init__(settings)
+        self._limits = limits
+        self._n_open = 0
         self._stopping = anyio.Event()
 
     async def run_on_asyncio(self, host: str, port: int, task_status: TaskStatus[int]) -> None:
@@ -441,12 +432,12 @@ class _SocketServer(EmbeddedServer):
 
     def _options(self) -> dict[str, Any]:
         return {
-            "logger": _socket_log,
+            "logger": socket_log,
             "process_request": self._on_request,
             "select_subprotocol": _subprotocol,
             # Compression makes base64 audio five times dearer.
             "compression": None,
-            "max_size": MAX_MESSAGE_BYTES,
+            "max_size": self._limits.message_bytes,
             "close_timeout": _CLOSE_TIMEOUT_S,
             "open_timeout": None if self.settings.faults.hang == "opening" else 10,
         }
@@ -455,10 +446,20 @@ class _SocketServer(EmbeddedServer):
         if self.settings.faults.hang == "opening":
             await self._stopping.wait()
         status = self.refusal(dict(request.headers.raw_items()))
+        if status is None and self._n_open >= self._limits.sessions:
+            _log.warning("a client was refused: %d sessions are open", self._n_open)
+            status = 503
         return None if status is None else socket.respond(status, "refused\n")
 
     async def _handle(self, socket: Any) -> None:
-        connection = _SocketConnection(socket)
+        self._n_open += 1
+        try:
+            await self._serve_socket(socket)
+        finally:
+            self._n_open -= 1
+
+    async def _serve_socket(self, socket: Any) -> None:
+        connection = _SocketConnection(socket, SessionMeter(self._limits, _now_ns()))
         headers = dict(socket.request.headers.raw_items())
         try:
             if await _turned_away(connection, headers):
@@ -471,7 +472,22 @@ class _SocketServer(EmbeddedServer):
 
 
 class _SocketConnection(WebSocketConnection):
-    """The server's side of a socket, which can also fail without a word."""
+    """The server's side of a socket, which has limits and can also fail without a word."""
+
+    def __init__(self, socket: Any, meter: SessionMeter) -> None:
+        super().__init__(socket)
+        self._meter = meter
+
+    async def receive(self) -> str:
+        """As `Connection.receive`; a client that sends too much is sent away."""
+        text = await super().receive()
+        excess = self._meter.excess(len(text), _now_ns())
+        if excess is not None:
+            _log.warning("a session was closed: %s", excess)
+            with anyio.move_on_after(_CLOSE_TIMEOUT_S, shield=True):
+                await self.aclose(_POLICY_VIOLATION, excess)
+            raise TransportClosed(excess)
+        return text
 
     async def drop(self) -> None:
         """Cut the socket, as a network does."""
@@ -534,8 +550,8 @@ def _offered_key(headers: Mapping[str, str]) -> str:
     if bearer.lower().startswith("bearer "):
         return bearer[7:].strip()
     for protocol in headers.get("sec-websocket-protocol", "").split(","):
-        if protocol.strip().startswith(_KEY_PROTOCOL):
-            return protocol.strip().removeprefix(_KEY_PROTOCOL)
+        if protocol.strip().startswith(KEY_PROTOCOL):
+            return protocol.strip().removeprefix(KEY_PROTOCOL)
     return headers.get("api-key", "")
 
 

@@ -231,6 +231,15 @@ def test_parts_that_interleave_on_the_wire_are_played_one_after_the_other() -> N
     assert runs == [Run(1, "a", 0, 10), Run(1, "a", 10, 10), Run(1, "b", 0, 10)]
 
 
+def test_parts_are_played_in_their_place_and_not_by_arrival() -> None:
+    ledger = PlayoutLedger()
+    ledger.receive(audio(10, item="b", output=1), 0)
+    ledger.receive(audio(10, item="a", output=0), 0)
+    ledger.receive(done(10, item="a", output=0), 0)
+    runs = [run for run in told(ledger, 0) if isinstance(run, Run)]
+    assert runs == [Run(1, "a", 0, 10), Run(1, "b", 0, 10)]
+
+
 def test_the_end_waits_until_everything_was_heard() -> None:
     ledger = PlayoutLedger()
     ledger.receive(audio(50), 0)
@@ -354,6 +363,16 @@ def test_a_mute_point_told_while_held_is_good_for_the_cut() -> None:
     assert ledger.cut(cut(), 300 * MS).heard == (heard(28, 500),)
 
 
+def test_the_first_mute_point_told_while_held_stands() -> None:
+    ledger = PlayoutLedger()
+    ledger.receive(audio(500), 0)
+    told(ledger, 0)
+    ledger.receive(Hold(), 20 * MS)
+    ledger.receive(played(20, mute_ms=28, at_ms=20), 20 * MS)
+    ledger.receive(played(28, mute_ms=40, at_ms=60), 60 * MS)
+    assert ledger.cut(cut(), 300 * MS).heard == (heard(28, 500),)
+
+
 def test_a_cut_ends_a_hold() -> None:
     ledger = PlayoutLedger()
     ledger.receive(audio(500), 0)
@@ -415,6 +434,21 @@ def test_an_undo_goes_on_with_the_very_next_sample_as_a_new_turn() -> None:
     assert told(ledger, 900) == [ReplyReady(turn=2), Run(2, "a", 25, 35), Run(2, "a", 60, 25)]
     assert told(ledger, 920) == [Run(2, "a", 85, 15), done(100, turn=2)]
     assert told(ledger, 975)[-1] == Drained(turn=2)
+
+
+def test_an_undo_ends_where_a_part_is_not_complete() -> None:
+    ledger = PlayoutLedger()
+    ledger.receive(audio(100, item="a", output=0), 0)
+    ledger.receive(audio(100, item="b", output=1), 0)
+    ledger.receive(done(100, item="b", output=1), 0)
+    told(ledger, 0)
+    ledger.cut(cut(mute_ms=50), 50 * MS)
+    ledger.undo(2)
+    said = play(ledger, 60, 400)
+    runs = [run for run in said if isinstance(run, Run)]
+    assert {run.item for run in runs} == {"a"}, "what follows a gap must not be heard"
+    assert (runs[0].start_ms, sum(run.ms for run in runs)) == (50, 50)
+    assert said[-1] == Drained(turn=2)
 
 
 def test_an_undone_remainder_goes_before_a_newer_turn_and_can_be_cut_again() -> None:

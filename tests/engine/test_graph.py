@@ -83,7 +83,10 @@ def test_nested_forks_keep_what_both_keep() -> None:
     assert sink.got == [Other(n=3)]
 
 
-def test_upstream_frames_from_below_go_up_through_main_and_an_interrupt_reaches_all() -> None:
+@pytest.mark.parametrize("keep", [(), (Other,)], ids=["nothing kept", "others kept"])
+def test_upstream_frames_from_below_go_up_through_main_and_an_interrupt_reaches_all(
+    keep: tuple[type[Frame], ...],
+) -> None:
     above, main, side, below = Ups(), Sink(), Sink(), Sink()
 
     class Both:
@@ -98,9 +101,8 @@ def test_upstream_frames_from_below_go_up_through_main_and_an_interrupt_reaches_
             return frame
 
     main_ups, side_ups = Both(), Both()
-    pipeline = Pipeline(
-        above, Fork(Pipeline(main_ups, main), Pipeline(side_ups, side)), Plain(same), below
-    )
+    fork = Fork(Pipeline(main_ups, main), Pipeline(side_ups, side), keep=keep)
+    pipeline = Pipeline(above, fork, Plain(same), below)
     pipeline.step(Call(n=1))
     assert above.got == [Call(n=1)]
     assert main_ups.ups == [Call(n=1)]

@@ -333,6 +333,19 @@ async def test_a_generator_whose_own_frame_causes_the_cut_is_closed() -> None:
     assert dropped(pipeline, "Stream") == {"cut": 1}
 
 
+async def test_what_a_plain_handler_makes_of_a_cut_turn_reaches_no_later_stage() -> None:
+    sink = Sink()
+    maker = Plain(lambda frame: Piece(turn=1))
+    pipeline = Pipeline(maker, Plain(lambda frame: frame), sink)
+    async with pipeline:
+        pipeline.new_turn()
+        pipeline.emit(Note())
+        pipeline.interrupt()
+        pipeline.emit(Note())
+    assert sink.got == [Piece(turn=1), Interrupt(turn=1), End()]
+    assert dropped(pipeline, "Plain") == {"stale": 1}
+
+
 async def test_a_handler_of_a_frame_of_no_turn_goes_on_and_its_stale_output_drops() -> None:
     class Speaker:
         @on(Note)

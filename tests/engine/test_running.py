@@ -24,6 +24,7 @@ from framepipe import (
     on,
     supervised,
 )
+from framepipe.testing._virtual import run_virtual
 from tests.engine.kit import Call, Nod, Note, Other, Piece, Plain, Sink, Slow, Ups, dropped, notes
 
 pytestmark = pytest.mark.anyio
@@ -663,6 +664,19 @@ async def test_the_output_of_async_stages_waits_even_when_it_is_microphone_audio
     assert ear.got == [audio(n) for n in (0, 0, 1, 1, 2, 2, 3, 3)]
 
 
+async def test_what_one_mailbox_passes_to_the_next_waits_for_room_there() -> None:
+    slow = Slow(1.0, capacity=2)
+    pipeline = Pipeline(Slow(), slow)
+    async with pipeline:
+        for n in range(10):
+            pipeline.emit(Note(n=n))
+        await anyio.sleep(0.5)
+        mailbox = pipeline.statistics().stages[1].mailbox
+        assert mailbox is not None
+        assert (mailbox.depth, mailbox.peak, mailbox.waiting_for_room) == (2, 2, 1)
+    assert slow.finished == notes(*range(10))
+
+
 async def test_what_plain_stages_make_of_an_admitted_frame_always_fits() -> None:
     slow = Slow(1.0, capacity=1)
     pipeline = Pipeline(Plain(lambda f: [f] * 5), slow)
@@ -780,6 +794,27 @@ async def test_a_cancelled_sleep_leaves_nothing_behind() -> None:
             assert await emit.until(emit.now_ns() + 10**6)
 
     await Pipeline(Impatient(), Sink()).run()
+
+
+def test_in_virtual_time_sleepers_of_one_instant_wake_in_the_order_they_lay_down() -> None:
+    woke: list[int] = []
+
+    class Early:
+        def __init__(self, n: int) -> None:
+            self.n = n
+
+        async def run(self, emit: Emit[Frame]) -> None:
+            await anyio.sleep(0.01 * self.n)
+            await emit.until(1_000_000_000)
+            woke.append(self.n)
+
+    async def all_of_them() -> None:
+        async with anyio.create_task_group() as tasks:
+            for n in (3, 1, 4, 2, 5):
+                tasks.start_soon(Pipeline(Early(n)).run)
+
+    run_virtual(all_of_them)
+    assert woke == [1, 2, 3, 4, 5]
 
 
 async def test_pipelines_of_one_loop_share_a_clock_and_the_first_to_end_hands_it_on() -> None:

@@ -132,6 +132,32 @@ async def test_frames_from_threads_wait_for_room_downstream() -> None:
     assert slow.finished == notes(*range(8))
 
 
+async def test_frames_from_threads_that_found_no_room_come_when_there_is_some() -> None:
+    all_there = anyio.Event()
+
+    class Counting:
+        mailbox_capacity = 2
+
+        def __init__(self) -> None:
+            self.got: list[Frame] = []
+
+        @on(Note)
+        async def count(self, frame: Note) -> None:
+            self.got.append(frame)
+            if len(self.got) == 8:
+                all_there.set()
+
+    class Staying(Blocked):
+        async def run(self, emit: Emit[Frame]) -> None:
+            await super().run(emit)
+            await all_there.wait()  # the end has not come: nothing else drives the frames on
+
+    counting = Counting()
+    with anyio.fail_after(10):
+        await Pipeline(Staying(notes(*range(8))), counting).run()
+    assert counting.got == notes(*range(8))
+
+
 @pytest.mark.parametrize("frame", [Piece(turn=9), Frame(), 5])
 async def test_a_wrong_frame_from_a_thread_ends_the_run(frame: Frame) -> None:
     with pytest.raises(ProcessorError, match="Blocked failed"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Literal
 
 import anyio
@@ -29,6 +30,7 @@ from framepipe.frames import (
     SpeechStarted,
 )
 from framepipe.realtime import events as wire
+from framepipe.realtime.connection import Connection
 from framepipe.realtime.session import SessionSettings
 from framepipe.testing._virtual import run_virtual
 from framepipe_processors.realtime import Realtime
@@ -273,6 +275,53 @@ def test_a_telephone_call_takes_and_makes_8_khz_and_sends_one_byte_a_sample(
 def test_audio_of_another_rate_or_in_stereo_is_the_callers_bug(rate_hz: int, channels: int) -> None:
     with pytest.raises(FrameError, match=r"takes 24000 Hz mono: put Resample\(24000\)"):
         Realtime().hear(AudioIn(pcm=bytes(8), rate_hz=rate_hz, channels=channels))
+
+
+class Narrow(Service):
+    """A service whose line takes half a second for each message."""
+
+    @asynccontextmanager
+    async def connect(
+        self, url: str, headers: Mapping[str, str]
+    ) -> AsyncGenerator[Connection, None]:
+        async with super().connect(url, headers) as connection:
+            yield _Narrow(connection)
+
+
+class _Narrow:
+    def __init__(self, inner: Connection) -> None:
+        self._inner = inner
+
+    async def send(self, text: str) -> None:
+        await anyio.sleep(0.5)
+        await self._inner.send(text)
+
+    async def receive(self) -> str:
+        return await self._inner.receive()
+
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        await self._inner.aclose(code, reason)
+
+
+def test_on_a_narrow_line_a_cancel_does_not_wait_behind_the_audio() -> None:
+    async def speaks_into_the_silence(service: Service) -> None:
+        await service.greet()
+        await service.until(wire.InputAudioBufferAppend, audio_ms=3_000)
+        await service.begin("R1")
+        await service.speak("R1")
+        await service.finish("R1")
+        await service.read_on()
+
+    service = Narrow(speaks_into_the_silence)
+    # After the hole comes a minute of silence, second by second.
+    mic = Mic(70.0, lost=range(5, 3_005))
+    stage = Realtime(key="k", seed=1, connect=service.connect)
+    run_virtual(Pipeline(mic, stage, Ear(cut_at=1)).run)
+
+    kinds = [type(event) for event in service.got]
+    cancelled = kinds.index(wire.ResponseCancel)
+    assert kinds[:cancelled].count(wire.InputAudioBufferAppend) < 12
+    assert kinds[cancelled:].count(wire.InputAudioBufferAppend) > 50
 
 
 def test_a_stuck_socket_costs_the_oldest_audio_only() -> None:

@@ -241,6 +241,54 @@ def knock(gate: Service, mic: Mic | None = None, **options: object) -> Ear:
     return ear
 
 
+class Jammed:
+    """A socket that takes nothing any more from the first truncate on."""
+
+    def __init__(self, inner: Connection) -> None:
+        self._inner = inner
+
+    async def send(self, text: str) -> None:
+        if "conversation.item.truncate" in text:
+            await anyio.sleep_forever()
+        await self._inner.send(text)
+
+    async def receive(self) -> str:
+        return await self._inner.receive()
+
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        await self._inner.aclose(code, reason)
+
+
+class JammedFirst(Service):
+    """A service whose first socket is jammed."""
+
+    @asynccontextmanager
+    async def connect(
+        self, url: str, headers: Mapping[str, str]
+    ) -> AsyncGenerator[Connection, None]:
+        async with super().connect(url, headers) as connection:
+            yield Jammed(connection) if self.n_sockets == 1 else connection
+
+
+def test_orders_that_a_lost_socket_did_not_take_are_not_for_the_next_one() -> None:
+    async def is_lost_after_a_cut(service: Service) -> None:
+        await service.greet()
+        await service.user_turn(500, 1_500)
+        await service.begin("R1")
+        await service.speak("R1", 400)
+        await anyio.sleep(1)
+        await service.hang_up()
+
+    service = JammedFirst(scripts(is_lost_after_a_cut, greets_and_listens))
+    ear = Ear(cut_at=1)
+    stage = Realtime(SETTINGS, key="sk-secret", seed=1, connect=service.connect)
+    run_virtual(Pipeline(Mic(6.0), stage, ear).run)
+
+    assert service.n_sockets == 2
+    old = (wire.ConversationItemTruncate, wire.ResponseCancel)
+    assert not [order for order in orders(service, 1) if isinstance(order, old)]
+
+
 def test_a_service_that_is_away_for_a_while_is_knocked_at_with_growing_pauses() -> None:
     away = [TransportBroken("nobody listens there")] * 4
     gate = Gate(scripts(answered_and_lost, greets_and_listens), *away)

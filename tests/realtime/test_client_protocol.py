@@ -530,6 +530,42 @@ def test_a_cancelled_response_that_never_ends_is_given_up() -> None:
     assert call.protocol.settled
 
 
+def test_a_create_waits_for_the_end_of_the_response_that_is_active() -> None:
+    call = answering_call()
+    assert sent(call.protocol.create(None, call.now_ms * MS)) == []
+    assert sent(call.wait(10_000)) == []
+    (create,) = sent(call.receive(done("R1")))
+    assert isinstance(create, wire.ResponseCreate)
+
+
+def test_the_end_of_a_truncate_is_never_later_than_what_was_heard() -> None:
+    call = answering_call()
+    outputs = call.cut(3_500, heard(4_823, 9_600))
+    ends = [e.audio_end_ms for e in sent(outputs) if isinstance(e, wire.ConversationItemTruncate)]
+    assert ends == [200], "4,823 samples are 200.96 ms"
+
+
+def test_a_create_waits_for_a_truncate_that_waits_for_its_position() -> None:
+    call = answering_call()
+    call.cut(None, heard(4_800, 9_600, final=False))
+    assert sent(call.protocol.create(None, call.now_ms * MS)) == []
+    assert sent(call.receive(done("R1", "cancelled"))) == []
+    orders = call.performed(call.protocol.settle(heard(4_900, 9_600), call.now_ms * MS))
+    kinds = [type(event) for event in sent(orders)]
+    assert kinds == [wire.ConversationItemTruncate, wire.ResponseCreate]
+
+
+def test_an_ask_that_was_lost_on_the_way_is_made_again_after_three_seconds() -> None:
+    call = Call()
+    call.mic(3_000)
+    call.user_turn("U1", 1_000, 2_000)
+    assert len(sent(call.wait(150))) == 1
+    assert sent(call.wait(2_999)) == []
+    call.wait(1)
+    (again,) = sent(call.wait(1_000))
+    assert isinstance(again, wire.ResponseCreate)
+
+
 def test_a_response_that_failed_without_a_word_is_asked_for_again_with_growing_pauses() -> None:
     call = Call()
     call.mic(3_000)
@@ -539,7 +575,7 @@ def test_a_response_that_failed_without_a_word_is_asked_for_again_with_growing_p
     for attempt in range(1, 4):
         start_ms = call.now_ms
         while not sent(call.wait(10)):
-            pass
+            assert call.now_ms < start_ms + 1_000, "nobody asks again"
         pauses.append(call.now_ms - start_ms)
         name = f"create-{attempt}"
         call.receive(created(name, metadata={MARK: name}), done(name, "failed"))
