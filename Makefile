@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test lint types unit docs bench mutants prove clean
+.PHONY: demo test lint types unit docs bench mutants coverage release-check prove clean
 
 demo: $(READY)
 	$(BIN)/python -m framepipe.cli demo --realtime
@@ -33,6 +33,13 @@ bench: $(READY)
 
 mutants: $(READY)
 	$(BIN)/python scripts/mutants.py
+
+coverage: $(READY)
+	$(BIN)/python -m coverage run -m pytest -q
+	$(BIN)/python scripts/coverage_report.py
+
+release-check: $(READY)
+	$(BIN)/python scripts/check_release.py
 
 prove: $(READY)
 	FRAMEPIPE_EXAMPLES=prove $(BIN)/python -m pytest

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import wave
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self, TypeAlias
@@ -171,7 +172,11 @@ class WavWriter:
             self._wave.setparams((1, 2, rate_hz, 0, "NONE", "not compressed"))
         except OSError as error:
             raise FrameError(f"{self._name}: cannot be written: {_reason(error)}") from error
-        self.flush()  # a header from the first moment on
+        try:
+            self.flush()  # a header from the first moment on
+        except FrameError:
+            self._let_go()
+            raise
 
     def write(self, pcm: bytes) -> None:
         """Append samples.
@@ -198,12 +203,27 @@ class WavWriter:
             raise FrameError(f"{self._name}: cannot be written: {_reason(error)}") from error
 
     def close(self) -> None:
-        """Write what is left, and close the file if it was opened here."""
+        """Write what is left, and close the file if it was opened here.
+
+        Raises:
+            FrameError: The file cannot be written. It is closed all the same.
+        """
         try:
             self.flush()
             self._wave.close()
-        finally:
             if self._owned is not None:
+                self._owned.close()
+        except OSError as error:
+            raise FrameError(f"{self._name}: cannot be written: {_reason(error)}") from error
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Close what is still open. What could not be written before cannot be now."""
+        with suppress(OSError):
+            self._wave.close()  # else its destructor would write, whenever that comes
+        if self._owned is not None:
+            with suppress(OSError):
                 self._owned.close()
 
 

@@ -178,7 +178,8 @@ class ClientProtocol:
     def settled(self) -> bool:
         """No response is active, owed or asked for, no truncate waits and no tool runs."""
         idle = not (self._parts.unsettled or self._calls.open or self._requests.beside.open)
-        return self._book.settled and idle and not (self._revocations.open or self._commits)
+        owes_nothing = self._book.settled and not self._leftover_owed
+        return owes_nothing and idle and not (self._revocations.open or self._commits)
 
     @property
     def speaking(self) -> bool:

@@ -101,6 +101,7 @@ class ClientSockets:
         has_effects: Callable[[str], bool],
     ) -> None:
         self.ring = MicRing(rate_hz)
+        self._rate_hz = rate_hz
         self._has_effects = has_effects
         self.protocol = self._new_protocol(session, None)
         self._address = address
@@ -197,6 +198,7 @@ class ClientSockets:
                 due_ns, why = emit.now_ns(), str(error)
             await self._move_on(why, emit)
             if self._ending and self.protocol.settled:
+                await self._tell_unheard(emit.now_ns())
                 break
             while not await emit.until(due_ns):
                 pass
@@ -250,6 +252,15 @@ class ClientSockets:
         for frame in frames:
             await self.out(frame)
         emit(ConnectionState(state="reconnecting", reason=why, at_ns=emit.now_ns()))
+
+    async def _tell_unheard(self, at_ns: int) -> None:
+        """The call is over without a socket: no service need have heard the end of it."""
+        ms = self.ring.waiting_samples * 1_000 / self._rate_hz
+        if ms:
+            why = "the connection was lost, and the call over before there was another"
+            lost = problem("audio_lost", f"{ms:g} ms of microphone audio: {why}", at_ns)
+            for frame in self._perform([lost], at_ns):
+                await self.out(frame)
 
     async def _renew_in_time(self, emit: Emit[Any]) -> None:
         """End the session before the service does, where that disturbs nobody."""

@@ -38,6 +38,13 @@ class MicRing:
         return self._next < len(self._kept)
 
     @property
+    def waiting_samples(self) -> int:
+        """How much that is."""
+        ahead = (frame for n, frame in enumerate(self._kept) if n >= self._next)
+        ends = [(frame.start_sample, frame.start_sample + frame.n_samples) for frame in ahead]
+        return sum(max(0, end - max(start, self._from_sample)) for start, end in ends)
+
+    @property
     def start_sample(self) -> int | None:
         """Where the oldest audio that is kept begins; ``None``: there is none."""
         return self._kept[0].start_sample if self._kept else None

@@ -6,12 +6,16 @@ Audio is left out but for its length, so that a line can be read and the file st
 from __future__ import annotations
 
 import json
+import logging
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
 from framepipe.errors import FramepipeError
+
+_log = logging.getLogger("framepipe")
 
 _AUDIO_IN = {"input_audio_buffer.append": "audio", "response.output_audio.delta": "delta"}
 
@@ -44,8 +48,7 @@ class WireTrace:
         error: BaseException | None,
         where: TracebackType | None,
     ) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._give_up()
 
     def __call__(self, session_id: str, sender: str, text: str, /) -> None:
         """Write one message."""
@@ -57,8 +60,19 @@ class WireTrace:
             event = text
         at_s = round(time.monotonic(), 4)
         line = {"at_s": at_s, "session": session_id, "dir": sender, "event": event}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        except OSError as error:
+            # A trace is beside the sessions: they go on without it.
+            _log.warning("%s: %s; the trace ends here", self._path, error.strerror)
+            self._give_up()
+
+    def _give_up(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):  # what could not be written before cannot be now
+                file.close()
 
 
 def _without_audio(event: Any) -> Any:

@@ -43,6 +43,7 @@ class Trace:
     """
 
     def __init__(self, path: str | Path, now_ns: Callable[[], int]) -> None:
+        self._path = path
         self._now_ns = now_ns
         self._began_ns: int | None = None
         try:
@@ -75,11 +76,21 @@ class Trace:
             "frame": type(frame).__name__,
             **_fields(frame),
         }
-        self._file.write(json.dumps(line, default=str) + "\n")
+        try:
+            self._file.write(json.dumps(line, default=str) + "\n")
+        except OSError as error:
+            raise TraceError(f"{self._path}: {error.strerror}; the trace ends here") from error
 
     def close(self) -> None:
-        """Write what is left. Closing twice does nothing."""
-        self._file.close()
+        """Write what is left. Closing twice does nothing.
+
+        Raises:
+            TraceError: The disk is full, for example. The file is closed all the same.
+        """
+        try:
+            self._file.close()
+        except OSError as error:
+            raise TraceError(f"{self._path}: {error.strerror}; its end is missing") from error
 
 
 def _fields(frame: Frame) -> dict[str, Any]:

@@ -129,9 +129,11 @@ class WavSink:
                 await emit.until(next_ns)
             emit(self._core.position(now_ns, final=True))
         finally:
-            self._record(tape, emit.now_ns())
-            if tape is not None:
-                tape.close()
+            try:
+                self._record(tape, emit.now_ns())
+            finally:
+                if tape is not None:
+                    tape.close()
 
     def _record(self, tape: _Tape | None, now_ns: int) -> None:
         n_blocks = self._core.n_blocks(now_ns)
