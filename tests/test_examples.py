@@ -51,6 +51,15 @@ SAID = {
         "the agent says: To Chicago, then.",
         "the service remembers: system The user meant Chicago, not Denver.",
     ],
+    "test_my_conversation": [
+        "passed: test_a_cough_mutes_and_does_not_cut",
+        "passed: test_a_service_that_hangs_up_is_called_again",
+    ],
+    "test_my_processor": [
+        "passed: test_it_keeps_every_clause",
+        "Forgetful does not keep the clause 'account'",
+        "    TextIn(text=''),",
+    ],
     "tools": [
         "the model calls weather with",
         "weather answers: sunny in Oslo, 21 degrees",

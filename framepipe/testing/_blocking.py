@@ -46,12 +46,14 @@ def listening(codes: dict[types.CodeType, str]) -> Generator[list[str]]:
     calls: list[str] = []
     listener = (threading.get_ident(), codes, calls)
     _listeners.append(listener)
-    before = sys.getprofile()
-    sys.setprofile(_on_call)
+    is_profiled = sys.getprofile() is not None  # by somebody else, who comes first
+    if not is_profiled:
+        sys.setprofile(_on_call)
     try:
         yield calls
     finally:
-        sys.setprofile(before)
+        if not is_profiled:
+            sys.setprofile(None)
         _listeners.remove(listener)
 
 

@@ -31,7 +31,7 @@ from typing import Any, Final, TypeAlias, cast, get_args, get_type_hints
 
 import anyio
 import anyio.lowlevel
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from framepipe.errors import FramepipeError, ProcessorError
 from framepipe.frames import (
@@ -48,6 +48,7 @@ from framepipe.processor import Handler, handlers_of, on, pick_handler
 from framepipe.testing import _held as held
 from framepipe.testing._blocking import listening
 from framepipe.testing.script import Step, Wait, play
+from framepipe.testing.strangers import Call, Nod, Note, Piece
 from framepipe.testing.strategies import BASES, frame_types, frames, laid_out
 from framepipe.testing.virtual_time import Backend, VirtualLoop, VirtualTimeError, run_virtual
 from framepipe.testing.written import written
@@ -100,38 +101,9 @@ class ConformanceError(FramepipeError, AssertionError):
         self.steps = steps
 
 
-# --- frames nobody has heard of ------------------------------------------------------------------
+# --- limits -------------------------------------------------------------------------------------
 
-
-@frozen(kw_only=True)
-class Stranger(Ordered):
-    """An ordered frame of nobody's."""
-
-    n: int = 0
-
-
-@frozen(kw_only=True)
-class StrangerPiece(Interruptible):
-    """A frame of a turn, of nobody's."""
-
-    n: int = 0
-
-
-@frozen(kw_only=True)
-class StrangerDown(UrgentDown):
-    """An urgent frame of nobody's that goes down."""
-
-    n: int = 0
-
-
-@frozen(kw_only=True)
-class StrangerUp(UrgentUp):
-    """An urgent frame of nobody's that goes up."""
-
-    n: int = 0
-
-
-_STRANGERS: Final = (Stranger, StrangerPiece, StrangerDown, StrangerUp)
+_STRANGERS: Final = (Note, Piece, Nod, Call)
 
 _TAG_NS: Final = 10**17
 """Frames that go in are stamped from here on: three years, which no call reaches by itself."""
@@ -356,7 +328,7 @@ def _unknown(subject: _Subject, steps: _Steps) -> None:
     for step in _frames_of(steps):
         if not isinstance(step, _STRANGERS):
             continue
-        if isinstance(step, StrangerPiece) and step.turn <= run.turns_cut:
+        if isinstance(step, Piece) and step.turn <= run.turns_cut:
             continue
         n_left = sum(frame is step for _, frame in run.left)
         if n_left != 1:
@@ -367,7 +339,7 @@ def _unknown(subject: _Subject, steps: _Steps) -> None:
 
 
 def _interrupt(subject: _Subject, steps: _Steps) -> None:
-    marker = Stranger(n=-1, at_ns=_TAG_NS - 1)
+    marker = Note(n=-1, at_ns=_TAG_NS - 1)
     run = _play_all(subject, (*steps, Wait(1), Interrupt(), marker))
     cut_at_ns, is_cut, cut_tags = 0, False, _cut_tags(steps, run)
     for at_ns, frame in run.left:
@@ -610,15 +582,15 @@ def _calls(
 ) -> st.SearchStrategy[_Steps]:
     handled = tuple(dict.fromkeys(subject.handled()))
     pieces = tuple(kind for kind in handled if issubclass(kind, Interruptible))
-    piece = st.builds(StrangerPiece, turn=_TURNS)
-    strangers = st.one_of([st.builds(Stranger, n=_DIGITS), piece])
+    piece = st.builds(Piece, turn=_TURNS)
+    strangers = st.one_of([st.builds(Note, n=_DIGITS), piece])
     of_turns = frames(*pieces) if pieces else piece
     if given_frames is not None:
         if pieces:
             of_turns = given_frames.filter(lambda frame: isinstance(frame, Interruptible))
     else:
         given_frames = frames(*handled) if handled else strangers
-    others = [strangers, st.builds(StrangerDown, n=_DIGITS), st.builds(StrangerUp, n=_DIGITS)]
+    others = [strangers, st.builds(Nod, n=_DIGITS), st.builds(Call, n=_DIGITS)]
     waits = st.builds(Wait, st.integers(0, 50))
     choices: list[st.SearchStrategy[Step]]
     if clause is Clause.INTERRUPT:

@@ -3,9 +3,10 @@
 A `ScriptedUser` is a first stage that emits audio as a microphone does, block after block, each
 when its last sample has been captured. What it says is a row of acts.
 
-Without a recording, speech and coughs are noise: the local detector and a server that judges by
-loudness take it for speech, a cough is a short one. A model of speech (the second stage of
-``LocalVad``, the embedded server's usual detector) rejects both; give it `Recorded` speech.
+Without a recording, speech and coughs are noise. ``LocalVad`` takes both for speech; a server that
+judges by loudness hears the speech and not the cough, so a cough mutes the agent and does not cut
+it. A model of speech (the second stage of ``LocalVad``, the embedded server's usual detector)
+rejects both; give it `Recorded` speech.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from framepipe.errors import FrameError
 from framepipe.frames import NS_PER_S, SAMPLE_BYTES, AudioIn
 from framepipe.processor import Emit
 
-_NOISE_RMS = 3_000
+_SPEECH_RMS = 3_000
+_COUGH_RMS = 50
+"""Still loud enough for webrtcvad, and far below the loudness at which the server listens."""
+
 _NOISE_S = 3
 
 
@@ -59,7 +63,7 @@ class Speech:
 
 @frozen
 class Cough:
-    """Noise too short for a word.
+    """Short noise, which only the local detector hears (−56 dBFS).
 
     Attributes:
         ms: Its length in milliseconds.
@@ -153,7 +157,8 @@ class ScriptedUser:
         return act.ms * self.rate_hz // 1000
 
     def _sound(self) -> bytes:
-        noise, made = _noise(self.rate_hz), bytearray()
+        made = bytearray()
+        speech, cough = _noise(self.rate_hz, _SPEECH_RMS), _noise(self.rate_hz, _COUGH_RMS)
         for act in self.acts:
             n_bytes = SAMPLE_BYTES * self._n_samples(act)
             if isinstance(act, Recorded):
@@ -161,12 +166,13 @@ class ScriptedUser:
             elif isinstance(act, Pause):
                 made += bytes(n_bytes)
             else:  # the noise goes on where it would be, so that two bursts are not alike
+                noise = cough if isinstance(act, Cough) else speech
                 first = len(made) % len(noise)
                 repeats = -(-(first + n_bytes) // len(noise))
                 made += (noise * repeats)[first : first + n_bytes]
         return bytes(made)
 
 
-def _noise(rate_hz: int) -> bytes:
+def _noise(rate_hz: int, rms: int) -> bytes:
     random = np.random.default_rng(1)
-    return (random.standard_normal(rate_hz * _NOISE_S) * _NOISE_RMS).astype("<i2").tobytes()
+    return (random.standard_normal(rate_hz * _NOISE_S) * rms).astype("<i2").tobytes()

@@ -5,24 +5,12 @@ from collections.abc import AsyncIterator, Callable, Iterable
 import anyio
 from attrs import frozen
 
-from framepipe import (
-    End,
-    Frame,
-    Interrupt,
-    Interruptible,
-    Ordered,
-    Pipeline,
-    UrgentDown,
-    UrgentUp,
-    on,
-)
-
-
-@frozen(kw_only=True)
-class Note(Ordered):
-    """An ordered frame."""
-
-    n: int = 0
+from framepipe import Frame, Ordered, Pipeline, UrgentUp, on
+from framepipe.testing import Collector
+from framepipe.testing.strangers import Call as Call
+from framepipe.testing.strangers import Nod as Nod
+from framepipe.testing.strangers import Note as Note
+from framepipe.testing.strangers import Piece as Piece
 
 
 @frozen(kw_only=True)
@@ -32,48 +20,12 @@ class Other(Ordered):
     n: int = 0
 
 
-@frozen(kw_only=True)
-class Piece(Interruptible):
-    """A frame of a turn."""
-
-    n: int = 0
-
-
-@frozen(kw_only=True)
-class Nod(UrgentDown):
-    """An urgent frame that goes down."""
-
-    n: int = 0
-
-
-@frozen(kw_only=True)
-class Call(UrgentUp):
-    """An urgent frame that goes up."""
-
-    n: int = 0
-
-
-class Sink:
+class Sink(Collector):
     """Keeps what arrives, in order, and lets none of it on."""
 
-    def __init__(self) -> None:
-        self.got: list[Frame] = []
-
-    @on(Ordered)
-    def take(self, frame: Ordered) -> None:
-        self.got.append(frame)
-
-    @on(UrgentDown)
-    def take_urgent(self, frame: UrgentDown) -> None:
-        self.got.append(frame)
-
-    @on(Interrupt)
-    def take_interrupt(self, frame: Interrupt) -> None:
-        self.got.append(frame)
-
-    @on(End)
-    def take_end(self, frame: End) -> None:
-        self.got.append(frame)
+    @property
+    def got(self) -> list[Frame]:
+        return self.frames
 
 
 class Ups:

@@ -96,7 +96,8 @@ def test_a_user_is_a_microphone_in_time() -> None:
     assert times_ms == [10, 20, 30, 40, 50, 60]
     assert [frame.start_sample for frame in frames] == [0, 240, 480, 720, 960, 1_200]
     loud = [rms_dbfs(frame.pcm_bytes()) > -30 for frame in frames]
-    assert loud == [False, False, True, True, True, False]
+    assert loud == [False, False, True, True, False, False]
+    assert rms_dbfs(frames[4].pcm_bytes()) == pytest.approx(-56, abs=1)
     assert frames[-1].pcm_bytes() == b"\7\0" + bytes(478)
     assert ScriptedUser(Pause(20), Recorded(b"\7\0")).length_ms == 21
 
