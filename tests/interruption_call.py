@@ -27,7 +27,7 @@ from framepipe.frames import (
 from framepipe.processor import on
 from framepipe.realtime import events as wire
 from framepipe.realtime.session import SessionSettings, Transcription
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe_processors.bargein import BargeIn
 from framepipe_processors.playout import Playout
 from framepipe_processors.realtime import Realtime

@@ -29,7 +29,7 @@ from framepipe.realtime.server import (
     serve,
     server_in_process,
 )
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe.wav import WavReader, WavWriter
 
 

@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from tests.conversations import BLOCK_MS, converse, late_audio_ms, worst_truncation_ms
 
 N_CONVERSATIONS = 1_000 if os.environ.get("FRAMEPIPE_EXAMPLES") == "prove" else 12

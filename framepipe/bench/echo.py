@@ -43,7 +43,7 @@ from framepipe.frames import (
     Mute,
     ReplyPending,
 )
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe.wav import WavReader
 from framepipe_processors.bargein import BargeIn
 from framepipe_processors.echo_canceller import EchoCanceller

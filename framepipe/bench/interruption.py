@@ -47,7 +47,7 @@ from framepipe.frames import (
 )
 from framepipe.realtime.server_vad import SegmentOpened, ServerVad
 from framepipe.realtime.window_detectors import SileroWindows
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe_processors.bargein import BargeIn
 from framepipe_processors.local_vad import LocalVad
 from framepipe_processors.playout import Playout

@@ -37,7 +37,7 @@ from framepipe.realtime.session import ServerVad, SessionSettings, Transcription
 from framepipe.realtime.tools import tool
 from framepipe.realtime.voice import ShippedClips
 from framepipe.realtime.window_detectors import LoudWindows
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe_processors.bargein import BargeIn
 from framepipe_processors.local_vad import LocalVad
 from framepipe_processors.playout import Playout

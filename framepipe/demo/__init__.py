@@ -34,7 +34,7 @@ from framepipe.realtime.mind import Talk
 from framepipe.realtime.server import ServerSettings, serve, server_in_process
 from framepipe.realtime.session import SessionSettings
 from framepipe.recorder.trace import Trace
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe.wav import WavReader
 from framepipe_processors.bargein import BargeIn
 from framepipe_processors.local_vad import LocalVad

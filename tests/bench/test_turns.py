@@ -14,7 +14,7 @@ from framepipe.cli import app
 from framepipe.frames import AudioIn
 from framepipe.pipeline import Pipeline
 from framepipe.processor import on
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 
 
 def dialogue(name: str) -> Dialogue:

@@ -4,14 +4,12 @@ from typing import Any
 
 import pytest
 
-from framepipe.testing._virtual import VirtualLoop
+from framepipe.testing import virtual_backend
+from framepipe.testing.virtual_time import Backend
 
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """Both backends, with clocks that jump."""
-    if request.param == "asyncio":
-        return "asyncio", {"loop_factory": VirtualLoop}
-    from trio.testing import MockClock
-
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
+    backend: Backend = request.param
+    return virtual_backend(backend)

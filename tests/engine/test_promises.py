@@ -29,7 +29,7 @@ from framepipe import (
 from framepipe.engine import Engine
 from framepipe.graph import flatten
 from framepipe.runner import running
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from tests.engine.kit import Call, Nod, Note, Other, Piece, Plain, Sink, Slow
 
 numbers = st.lists(st.integers(0, 99), max_size=20)

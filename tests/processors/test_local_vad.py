@@ -32,7 +32,7 @@ from framepipe.frames import (
     SpeechStopped,
     Unmute,
 )
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe.wav import WavReader
 from framepipe_processors.local_vad import DISARMED, LocalVad
 from framepipe_processors.wav_sink import WavSink

@@ -27,7 +27,7 @@ from framepipe.frames import (
 )
 from framepipe.realtime.mind import Talk
 from framepipe.realtime.server import ServerSettings, server_in_process
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe.wav import WavReader, WavWriter
 from framepipe_processors import (
     BargeIn,

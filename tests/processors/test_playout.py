@@ -24,7 +24,7 @@ from framepipe.frames import (
     Undo,
     Unmute,
 )
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe_processors.playout import Playout
 from framepipe_processors.wav_sink import WavSink
 

@@ -22,7 +22,7 @@ from framepipe.realtime.address import azure_url
 from framepipe.realtime.client_protocol import MARK, SAY
 from framepipe.realtime.items import system_text, user_image, user_text
 from framepipe.realtime.session import SessionSettings
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe_processors.realtime import Realtime, RealtimeStatistics
 from tests.realtime_service import Ear, Mic, Service
 

@@ -11,7 +11,7 @@ from framepipe.frames import AudioOut, Problem, ToolCall, ToolResult
 from framepipe.realtime import events as wire
 from framepipe.realtime.session import SessionSettings
 from framepipe.realtime.tools import tool
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe_processors.realtime import Realtime
 from tests.realtime_service import Ear, Mic, Service, call
 

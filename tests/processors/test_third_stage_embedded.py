@@ -15,7 +15,7 @@ from framepipe.realtime.mind import Talk, given_words
 from framepipe.realtime.server import ServerSettings, server_in_process
 from framepipe.realtime.session import SessionSettings, Transcription
 from framepipe.realtime.voice import ShippedClips
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe_processors.bargein import BargeIn
 from framepipe_processors.local_vad import LocalVad
 from framepipe_processors.playout import Playout

@@ -15,7 +15,7 @@ from framepipe.audio import samples_of
 from framepipe.conversation.speaker import HeardRun
 from framepipe.errors import FrameError, ProcessorError
 from framepipe.frames import AudioOut, Interrupt, Mute, Played, Unmute
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe.wav import WavReader
 from framepipe_processors.resample import Resample
 from framepipe_processors.wav_sink import WavSink

@@ -15,7 +15,7 @@ from framepipe import Pipeline, on
 from framepipe.audio import samples_of
 from framepipe.errors import FrameError
 from framepipe.frames import NS_PER_S, AudioIn
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe_processors.wav_source import WavSource
 
 

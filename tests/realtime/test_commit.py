@@ -12,7 +12,7 @@ from framepipe.realtime.client_protocol import ClientProtocol
 from framepipe.realtime.mind import Talk
 from framepipe.realtime.server import ServerSettings, server_in_process
 from framepipe.realtime.session import SessionSettings
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe_processors.realtime import Realtime
 from tests.realtime.test_client_protocol import Call, created, error, sent
 from tests.realtime_service import Mic

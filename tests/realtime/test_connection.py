@@ -23,7 +23,7 @@ from framepipe.realtime.connection import (
     is_loopback,
     memory_pair,
 )
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 
 pytestmark = pytest.mark.anyio
 

@@ -26,7 +26,7 @@ from framepipe.realtime.server import ServerSettings, serve, server_in_process
 from framepipe.realtime.session import SessionSettings
 from framepipe.realtime.voice import default_voice
 from framepipe.realtime.window_detectors import SileroWindows
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe_processors import BargeIn, LocalVad, Playout, Realtime, WavSink, WavSource
 from tests.realtime.oracle import complaints, models
 

@@ -27,7 +27,7 @@ from framepipe.realtime.server import (
 )
 from framepipe.realtime.voice import ShippedClips
 from framepipe.realtime.window_detectors import LoudWindows
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 
 URL = "ws://127.0.0.1/v1/realtime?model=gpt-realtime"
 GREETING = {

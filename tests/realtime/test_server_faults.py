@@ -21,7 +21,7 @@ from framepipe.realtime.events import (
 from framepipe.realtime.mind import Talk
 from framepipe.realtime.server import server_in_process
 from framepipe.realtime.server_faults import UNORDERED, Faults, FaultsError, FaultyLine
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from tests.realtime.test_server import (
     GREETING,
     URL,

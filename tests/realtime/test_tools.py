@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from framepipe.errors import LocalProtocolError
 from framepipe.realtime.tool_runner import Outcome, run_tool
 from framepipe.realtime.tools import Tool, ToolError, by_name, output_text, tool
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 
 
 class Passenger(msgspec.Struct):

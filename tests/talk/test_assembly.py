@@ -18,7 +18,7 @@ from framepipe.realtime.session import SemanticVad, SessionSettings, Transcripti
 from framepipe.talk.assembly import Service, from_module, usual
 from framepipe.talk.page_news import PageNews
 from framepipe.talk.terminal import TerminalScreen
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe_processors import WavSink
 from framepipe_processors.transports.sound_card import SoundCard
 

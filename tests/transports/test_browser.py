@@ -15,7 +15,7 @@ import pytest
 from framepipe import Emit, Pipeline, on
 from framepipe.errors import RemoteProtocolError, TransportBroken
 from framepipe.frames import AudioIn, AudioOut, Mute, Played, Unmute
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe_processors.transports.browser import MAX_MESSAGE_BYTES, Browser
 from framepipe_processors.transports.page_link import Wire
 
