@@ -20,7 +20,6 @@ from framepipe.frames import (
     End,
     Frame,
     Interrupt,
-    Interruptible,
     Ordered,
     UrgentDown,
     UrgentUp,
@@ -85,8 +84,7 @@ class Script:
                 while not await emit.until(at_ns):
                     pass
                 continue
-            turn = step.turn if isinstance(step, Interruptible | Interrupt) else None
-            while newest_turn < (turn or 0):
+            while newest_turn < _turn_of(step):
                 newest_turn = emit.new_turn()
             if isinstance(step, Ordered):
                 await emit.room()
@@ -140,6 +138,12 @@ class Collector:
         self.times_ns.append(0 if self._emit is None else self._emit.now_ns())
 
 
+def _turn_of(frame: Frame) -> int:
+    """The agent's turn that a frame speaks of; 0 is none."""
+    turn: object = getattr(frame, "turn", None)
+    return turn if isinstance(turn, int) else 0
+
+
 async def play(pipeline: Pipeline, steps: Iterable[Step]) -> None:
     """Play a script to a pipeline that runs, from outside.
 
@@ -157,8 +161,7 @@ async def play(pipeline: Pipeline, steps: Iterable[Step]) -> None:
             at_ns += step.ms * _NS_PER_MS
             await anyio.sleep_until(at_ns / NS_PER_S)
             continue
-        turn = step.turn if isinstance(step, Interruptible | Interrupt) else None
-        while newest_turn < (turn or 0):
+        while newest_turn < _turn_of(step):
             newest_turn = pipeline.new_turn()
         if isinstance(step, Ordered):
             await pipeline.room()

@@ -38,6 +38,7 @@ from framepipe.frames import (
     UrgentUp,
 )
 from framepipe.testing.conversation import Conversation
+from framepipe.testing.graphs import pipelines as pipelines
 from framepipe.testing.people import Act, Cough, Pause, Speech
 from framepipe.testing.script import Step, Wait
 

@@ -12,7 +12,18 @@ import pytest
 from attrs import field, frozen
 from hypothesis import strategies as st
 
-from framepipe import AudioDone, AudioOut, Frame, Hold, Played, Release, SpeechStarted
+from framepipe import (
+    AudioDone,
+    AudioOut,
+    Frame,
+    Hold,
+    Played,
+    Release,
+    ReplyPending,
+    SpeechStarted,
+    SpeechStopped,
+    Transcript,
+)
 from framepipe.testing import ScriptedService
 from framepipe.testing.conformance import Clause, check_processor
 from framepipe.testing.strategies import audio_in_frames, audio_out_frames, frames
@@ -24,6 +35,7 @@ from framepipe_processors import (
     Playout,
     Realtime,
     Resample,
+    Turns,
     WavSink,
 )
 
@@ -83,6 +95,14 @@ OWN: dict[str, Case] = {
     # Audio too short for a sample of the other rate comes later; so does the last of a part.
     "Resample": Case(
         make=lambda: Resample(16_000), declared={"drops": (AudioOut,), "repeats": (AudioOut,)}
+    ),
+    # It remembers 64 replies, which are ten frames long here.
+    "Turns": Case(
+        make=Turns,
+        declared={
+            "frames": one_format(SpeechStarted, SpeechStopped, Transcript, ReplyPending),
+            "holds_frames": 650,
+        },
     ),
     "WavSink": Case(make=WavSink),
 }

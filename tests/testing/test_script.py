@@ -14,6 +14,7 @@ from framepipe import (
     Interrupt,
     Mute,
     Pipeline,
+    ReplyPending,
     Say,
     TextIn,
     evolve,
@@ -58,6 +59,13 @@ def test_what_goes_in_comes_out_in_order(backend: Backend) -> None:
 def test_turns_are_opened_as_the_frames_need_them_and_a_cut_leaves_at_the_head() -> None:
     left = collect(Shout(), steps=[piece(3), Wait(1), Interrupt(), piece(2), piece(4)])
     assert left == [piece(3), Interrupt(turn=3), piece(4)]
+
+
+def test_urgent_frames_open_their_turns_too() -> None:
+    assert collect(steps=[ReplyPending(turn=2), Interrupt(turn=2)]) == [
+        ReplyPending(turn=2),
+        Interrupt(turn=2),
+    ]
 
 
 def test_a_script_keeps_what_comes_up() -> None:
