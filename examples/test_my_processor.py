@@ -7,13 +7,14 @@ processor that forgets its last word.
 from collections.abc import Sequence
 
 import anyio
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from framepipe import TextIn, evolve, on
-from framepipe.testing import Wait, assert_same_frames, collect
+from framepipe.testing import Step, Wait, assert_same_frames, collect
 from framepipe.testing.conformance import ConformanceError, check_processor
 from framepipe.testing.machine import Draw, PipelineMachine
+from framepipe.testing.strategies import schedules, text_in_frames
 
 
 class Translator:
@@ -49,6 +50,14 @@ def test_it_keeps_every_clause() -> None:
     check_processor(Translator, max_examples=10)
 
 
+@given(schedules(text_in_frames(), max_steps=8))
+@settings(max_examples=10, deadline=None)
+def test_as_many_words_leave_as_came(steps: tuple[Step, ...]) -> None:
+    words = [step for step in steps if isinstance(step, TextIn)]
+    left = [frame for frame in collect(Translator(), steps=steps) if isinstance(frame, TextIn)]
+    assert len(left) == len(words)
+
+
 class TranslatorMachine(PipelineMachine):
     """Any delay, and any call."""
 
@@ -61,7 +70,11 @@ TestTranslator.settings = settings(max_examples=10, stateful_step_count=10)
 
 
 def main() -> None:
-    for test in (test_words_are_translated_in_order, test_it_keeps_every_clause):
+    for test in (
+        test_words_are_translated_in_order,
+        test_it_keeps_every_clause,
+        test_as_many_words_leave_as_came,
+    ):
         test()
         print("passed:", test.__name__)
     try:
