@@ -295,7 +295,7 @@ CAUSE: Final = "turns"
 HELD_BYTES: Final = 600 * 24_000 * 2
 """Audio that is held at most: ten minutes, as much as may wait before the speaker."""
 
-_REPLIES_KEPT: Final = 64
+_REPLIES_KEPT: Final = 16
 _TURNS_KEPT: Final = 4
 _ITEMS_KEPT: Final = 256
 
@@ -880,7 +880,7 @@ class TurnCore:
     def _add(self, reply: _Reply) -> _Reply:
         self._replies[reply.turn] = reply
         if len(self._replies) > _REPLIES_KEPT:
-            self._replies.popitem(last=False)
+            self._taken(self._replies.popitem(last=False)[1])
         return reply
 
     def _voice(self, frame: _Voice, at_ns: int) -> list[Command]:

@@ -19,10 +19,8 @@ from framepipe import (
     Hold,
     Played,
     Release,
-    ReplyPending,
     SpeechStarted,
-    SpeechStopped,
-    Transcript,
+    TextOut,
 )
 from framepipe.testing import ScriptedService
 from framepipe.testing.conformance import Clause, check_processor
@@ -96,12 +94,13 @@ OWN: dict[str, Case] = {
     "Resample": Case(
         make=lambda: Resample(16_000), declared={"drops": (AudioOut,), "repeats": (AudioOut,)}
     ),
-    # It remembers 64 replies, which are ten frames long here.
+    # It holds answers for a while, keeps back what is void, and remembers 16 replies.
     "Turns": Case(
         make=Turns,
         declared={
-            "frames": one_format(SpeechStarted, SpeechStopped, Transcript, ReplyPending),
-            "holds_frames": 650,
+            "drops": (AudioOut, AudioDone, TextOut),
+            "delays": (AudioOut, AudioDone, TextOut),
+            "holds_frames": 200,
         },
     ),
     "WavSink": Case(make=WavSink),
