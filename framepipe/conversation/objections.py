@@ -45,3 +45,19 @@ def objects(text: str, language: Language = ENGLISH) -> bool:
         word in stops or (word not in HARMLESS and language.term_at(words, at))
         for at, word in enumerate(words)
     )
+
+
+_SOFT: Final = _set("a lot so very much many bye oh vielen dank schön muchas beaucoup")
+"""Words with which thanks are given."""
+
+
+def is_thanks(text: str, language: Language = ENGLISH) -> bool:
+    """Whether these words are nothing but thanks and consent ("yes, thanks a lot").
+
+    Args:
+        text: What the user said.
+        language: Whose words they are.
+    """
+    words = [bare for word in text.split() if (bare := plain(word))]
+    kind = language.closers | language.yes | language.fillers | _SOFT
+    return bool(words) and not objects(text, language) and kind.issuperset(words)

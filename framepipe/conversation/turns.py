@@ -39,7 +39,7 @@ from attrs import define, evolve, field, frozen
 
 from framepipe.conversation import endpointing
 from framepipe.conversation.endpointing import EndOfTurnPolicy
-from framepipe.conversation.objections import objects
+from framepipe.conversation.objections import is_thanks, objects
 from framepipe.errors import FrameError
 from framepipe.frames import (
     NS_PER_S,
@@ -777,6 +777,8 @@ class TurnCore:
                 return self._correct(turn, target, found, at_ns)
         if not words_are_whole or not self._is_transcribed(turn):
             return []
+        if turn.joined and self._has_waiting_calls(turn) and is_thanks(self._text(turn.rest)):
+            turn.joined, turn.voice_was_cut = [], False  # the call is what the thanks are for
         made = self._close_joint(turn)
         earlier = self._earlier
         if earlier is not None and earlier.is_undecided:

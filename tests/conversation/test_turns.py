@@ -345,6 +345,28 @@ def test_speech_later_in_an_answer_begins_a_turn_and_does_not_stop_what_was_aske
     assert of(script.made, Revoke) == []
 
 
+def test_thanks_in_the_first_second_of_an_answer_does_not_stop_what_was_asked() -> None:
+    def said(words: str) -> Script:
+        script = Script()
+        script.says("U1", 1_000, 2_000, "book it")
+        script.answer(1, "U1", ms=6_000)
+        script.tell(effect("call-1", 1))
+        script.at(2_600).starts("U2")
+        script.cut(1, heard_ms=300)
+        script.at(3_300).stops("U2", 2_900)
+        script.words("U2", words)
+        script.at(3_300)
+        script.at(9_000)
+        return script
+
+    thanks = said("thanks a lot")
+    assert [go.call_id for go in of(thanks.made, Proceed)] == ["call-1"]
+    assert of(thanks.made, Revoke) == []
+    more = said("and a window seat")
+    assert of(more.made, Proceed) == []
+    assert [revoke.item_ids for revoke in of(more.made, Revoke)] == [("U1",)]
+
+
 def test_a_turn_whose_correction_nobody_could_read_is_superseded_rather_than_acted_on() -> None:
     script = Script()
     script.says("U1", 1_000, 2_000, "book Denver")
