@@ -24,6 +24,11 @@ IN_REAL_TIME = {"from_thread"}
 
 SAID = {
     "back_pressure": ["frame 4 was refused", "10 frames were taken", "{'shed': 6}"],
+    "backchannel": [
+        "undone",
+        "to 72000 of 72000",
+        "cut",
+    ],
     "barge_in": [
         "LocalVad  SpeechStarted (local)",
         "BargeIn   Mute",
@@ -60,6 +65,7 @@ SAID = {
         "Forgetful does not keep the clause 'account'",
         "    TextIn(text=''),",
     ],
+    "own_rule": ["turn 1 is cut by the stop-word"],
     "tools": [
         "the model calls weather with",
         "weather answers: sunny in Oslo, 21 degrees",

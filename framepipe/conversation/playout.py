@@ -268,10 +268,11 @@ class PlayoutLedger:
         self._cut_turn = max(self._cut_turn, line)
         mute_point = self._mute_point if interrupt.mute_point is None else interrupt.mute_point
         self._forget_heard(at_ns)
+        self._forget_unbegun(line)
         gone = [turn for turn in self._turns if turn.number <= line]
         cut = _Cut(
             parts=[part for turn in gone for part in _in_order(turn)],
-            waiting=[part for turn, part in self._unspent() if turn in gone],
+            waiting=[part for turn, part in self._unspent() if turn in gone and turn.begun],
             blocks=[block for block in self._blocks if block.turn in gone],
             mute_point=self._clamped(self._line.taken(at_ns) if mute_point is None else mute_point),
             at_ns=at_ns,
@@ -284,11 +285,9 @@ class PlayoutLedger:
         self._line.cut(at_ns)
         self._cut_at = self._line.handed
         self._held_since_ns = self._mute_point = None
-        if any(turn.begun for turn in gone):
+        if any(turn.begun for turn in gone):  # else what the user was listening to stays parked
             self._unpark()
             self._parked = cut
-        else:  # nobody has heard of it: what the user was listening to stays parked
-            self.waiting_bytes -= sum(_n_bytes(part.queue) for part in cut.parts)
         if not is_final:
             self._unsettled = cut
         heard = tuple(self._account(part, cut.heard(part), final=is_final) for part in cut.parts)
@@ -559,6 +558,13 @@ class PlayoutLedger:
 
     def _clamped(self, mute_point: int) -> int:
         return min(max(mute_point, self._line.floor), self._line.handed)
+
+    def _forget_unbegun(self, line: int) -> None:
+        """What a cut takes before the first sample was heard is not parked: it is answered anew."""
+        for turn in self._turns:
+            for part in turn.parts if turn.number <= line and not turn.begun else ():
+                self.waiting_bytes -= _n_bytes(part.queue)
+                part.queue.clear()
 
     def _requeue(self, mute_point: int) -> None:
         """Take back what the speaker threw away of turns that survive."""

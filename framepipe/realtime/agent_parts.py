@@ -45,6 +45,7 @@ class AgentPart:
         truncated_at: Samples of it that the service knows to be heard; ``None``: no truncate
             was sent, so it believes in all.
         goes_on: It was truncated, and is heard from there on all the same.
+        broke_off: The service ended it in the middle, by itself.
     """
 
     response_id: str
@@ -59,6 +60,7 @@ class AgentPart:
     heard: int = 0
     truncated_at: int | None = None
     goes_on: bool = False
+    broke_off: bool = False
 
 
 class AgentParts:

@@ -208,6 +208,7 @@ class AnswerBook:
         self._queue: deque[Ask] = deque()
         self._in_flight: Ask | None = None
         self._cuts: deque[Cut] = deque(maxlen=REMEMBERED_CUTS)
+        self._unheard: deque[tuple[Cut, list[Answer]]] = deque(maxlen=REMEMBERED_CUTS)
         self._n_cuts = 0
         self._n_asks = 0
         self._failures = 0
@@ -317,12 +318,15 @@ class AnswerBook:
     def swallow(self, item_id: str, at_ns: int) -> Answer | None:
         """An item was no speech. What its response had answered besides is owed again.
 
+        So is what a cut for it killed before the user heard of it.
+
         Returns:
             The response that it caused, if there is one: it is void.
         """
         item = self._item(item_id, 0)
         item.swallowed = True
         self._owed.pop(item_id, None)
+        self._take_back_cut(item, at_ns)
         answer = self.answer_to(item_id)
         if answer is None:
             return None
@@ -440,6 +444,7 @@ class AnswerBook:
         cut = Cut(self._n_cuts, turn, onset_sample, self._committed)
         self._cuts.append(cut)
         killed: list[Answer] = []
+        self._unheard.append((cut, []))
         for answer in self._answers.values():
             by_cause = self._is_before(answer, cut)
             by_turn = turn is not None and answer.turn is not None and answer.turn <= turn
@@ -452,6 +457,8 @@ class AnswerBook:
             unheard = answer.response_id not in heard
             if onset_sample is not None and not by_cause and unheard:
                 self._reopen(answer, at_ns)
+            elif unheard:
+                self._unheard[-1][1].append(answer)
         return killed
 
     def silence(self, turn: int | None) -> list[Answer]:
@@ -547,6 +554,25 @@ class AnswerBook:
         if len(self._owed) > REMEMBERED:  # one answer pays them all, so the newest will do
             del self._owed[next(iter(self._owed))]
         self._owed_since_ns = max(self._owed_since_ns, at_ns)
+
+    def _take_back_cut(self, item: UserItem, at_ns: int) -> None:
+        """The speech that caused a cut was none: what that killed unheard is owed again."""
+        earlier = [
+            other.end_sample or 0
+            for other in self._items.values()
+            if other.ordinal and (not item.ordinal or other.ordinal < item.ordinal)
+        ]
+        begin, end = max(earlier, default=-1), item.end_sample
+        for cut, answers in self._unheard:
+            onset = cut.onset_sample
+            if onset is None or onset <= begin or (end is not None and onset > end):
+                continue
+            for answer in answers:
+                self._reopen(answer, at_ns)
+                if answer.ask is not None and not answer.ask.for_debt:
+                    answer.ask.granted = False
+                    self._queue.append(answer.ask)
+            answers.clear()
 
     def _reopen(self, answer: Answer, at_ns: int) -> None:
         for item in answer.pays:

@@ -296,6 +296,11 @@ class ClientProtocol:
     def settle(self, heard: Heard, at_ns: int) -> list[Output]:
         """A position report that was late: what a cut left open can be truncated now."""
         outputs = self._items.heard(heard) if heard.final else []
+        part = self._parts.find(heard.item_id, heard.content_index)
+        if part is not None and part.broke_off and heard.complete:
+            part.broke_off = False
+            message = f"{part.response_id} was ended by the service, and heard as far as it came"
+            outputs.append(problem("answer_incomplete", message, at_ns))
         if self._parts.waits_for(heard):
             outputs += [Send(event) for event in self._parts.account(heard, at_ns)]
             outputs += self._create(at_ns)
@@ -674,6 +679,7 @@ class ClientProtocol:
         if not was_killed:  # its words ran ahead of a sound that ends somewhere
             for part in self._parts.of_response(response.id):
                 self._record.agent_done(part.item_id)
+                part.broke_off = response.status in ("cancelled", "incomplete")
         for item in response.output:
             note_item(answer, item)
         if self._calls.ended(response.id):

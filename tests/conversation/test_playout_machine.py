@@ -120,6 +120,7 @@ class PlayoutMachine(RuleBasedStateMachine):
         self.cut_turn = 0
         self.held = False
         self.announced: set[int] = set()
+        self.begun: set[int] = set()
         self.drained: set[int] = set()
         self.expected: dict[str, int] = {}  # item -> final account that must follow
         self.n_heard = 0
@@ -153,6 +154,7 @@ class PlayoutMachine(RuleBasedStateMachine):
             match frame:
                 case AudioOut():
                     self.check_handed(frame)
+                    self.begun.add(frame.turn)
                     for i in range(frame.n_samples):
                         ident = (str(frame.item_id), frame.start_sample + i)
                         self.speaker.queue.append((self.speaker.handed + i, ident))
@@ -311,7 +313,9 @@ class PlayoutMachine(RuleBasedStateMachine):
         gone = [part for n in live for part in self.undone.get(n, ())]
         gone += [p for p in self.parts if p.turn in live]
         audible = bool(set(live) & self.announced)
-        parked = list(self.contiguous(gone))
+        heard_of = [part for n in live if n in self.begun for part in self.undone.get(n, ())]
+        heard_of += [p for p in self.parts if p.turn in live and p.turn in self.begun]
+        parked = list(self.contiguous(heard_of))
         mute_point = self.speaker.cut()
         told = self.ledger.cut(
             Interrupt(turn=turn, mute_point=None if self.report_late else mute_point),
@@ -376,11 +380,12 @@ class PlayoutMachine(RuleBasedStateMachine):
         self.ledger.undo(self.turn)
         self.pump()
 
-    @precondition(lambda self: self.announced and not (self.held or self.report_late))
+    @precondition(lambda self: not (self.held or self.report_late))
     @rule(muted_ms=st.integers(1, 100), heard_ms=st.integers(0, 100))
     def an_interruption_that_was_none(self, muted_ms: int, heard_ms: int) -> None:
-        if self.turn <= self.cut_turn:
-            return
+        self.response_begins(n_parts=1)
+        self.send(self.parts[-1], 300)
+        self.time_passes(30)
         self.mute_and_hold()
         self.time_passes(muted_ms)
         self.interrupt(older=False)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from framepipe.audio import samples_of
-from framepipe.conversation.speaker import CUT_FADE_MS, Block, SpeakerCore
+from framepipe.conversation.speaker import CUT_FADE_MS, HEARD_RUNS, Block, SpeakerCore
 from framepipe.errors import FrameError
 from framepipe.frames import AudioOut
 
@@ -420,3 +420,12 @@ def test_looking_at_the_speaker_changes_nothing(script: list[Step], looks: list[
         watched.step(*step)
     watched.finish()
     assert watched.core.heard_log == played_through(script).core.heard_log
+
+
+def test_the_log_of_what_was_heard_is_bounded() -> None:
+    core = SpeakerCore(start_ns=0)
+    for turn in range(HEARD_RUNS + 10):
+        core.hand(audio(10, turn=turn + 1), turn * 20 * MS)
+        core.advance(turn * 20 * MS + 10 * MS)
+    assert len(core.heard_log) == HEARD_RUNS
+    assert core.heard_log[-1].turn == HEARD_RUNS + 10, "the oldest goes"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from itertools import groupby
 
 import anyio
 import hypothesis.strategies as st
 import pytest
 from attrs import evolve
-from hypothesis import given
+from hypothesis import example, given
 
 from framepipe import Emit, Frame, Pipeline, on
 from framepipe.conversation.bargein import SecondStageReady
@@ -24,6 +25,7 @@ from framepipe.frames import (
     SpeechRejected,
     SpeechStarted,
     SpeechStopped,
+    Transcript,
 )
 from framepipe.processor import handlers_of
 from framepipe.testing._virtual import run_virtual
@@ -208,36 +210,59 @@ def test_with_a_second_stage_its_word_cuts() -> None:
     assert (at_ms, cut.turn, cut.cause) == (590, 1, "silero")
 
 
+def said(text: str) -> Transcript:
+    return Transcript(who="user", text=text, final=True, item_id="u0")
+
+
+FACTS: dict[str, Frame] = {
+    "local": local(0),
+    "quiet": SpeechStopped(source="local", end_sample=0),
+    "server": server(0),
+    "done": SpeechStopped(source="server", end_sample=10, item_id="u0"),
+    "yes": second(0, is_speech=True),
+    "no": second(0, is_speech=False),
+    "words": said("no, the other one"),
+    "mm-hm": said("mm-hm"),
+    "nothing": said(""),
+}
+
+
 @given(
-    edges=st.lists(
-        st.tuples(st.integers(0, 3_000), st.sampled_from(["local", "quiet", "server", "done"])),
-        max_size=8,
-    ),
+    facts=st.lists(st.tuples(st.integers(0, 3_000), st.sampled_from(sorted(FACTS))), max_size=10),
     device_ms=st.sampled_from([0, 30, 200]),
+    ducks=st.booleans(),
 )
-def test_whatever_the_ears_say_the_account_is_what_the_ear_got(
-    edges: list[tuple[int, str]], device_ms: int
+@example(
+    facts=[(400, "local"), (500, "server"), (600, "yes"), (700, "done"), (800, "mm-hm")],
+    device_ms=30,
+    ducks=False,
+)
+@example(
+    facts=[(400, "server"), (500, "yes"), (700, "done"), (800, "nothing"), (1_200, "local")],
+    device_ms=200,
+    ducks=True,
+)
+def test_whatever_the_ears_and_the_words_say_the_account_is_what_the_ear_got(
+    facts: list[tuple[int, str]], device_ms: int, ducks: bool
 ) -> None:
-    made: dict[str, Frame] = {
-        "local": local(0),
-        "quiet": SpeechStopped(source="local", end_sample=0),
-        "server": server(0),
-        "done": SpeechStopped(source="server", end_sample=0),
-    }
-    script, sink = call(
+    script = Script(
         *reply(1_500),
-        *[(at, evolve(made[what])) for at, what in edges],
-        *later(9_000, reply(100, turn=2)),
-        device_ms=device_ms,
+        *[(at, evolve(FACTS[what])) for at, what in facts],
+        *later(9_000, reply(100, turn=4)),
     )
+    sink = WavSink(rate_hz=RATE, device_ms=device_ms)
+    barge_in = BargeIn(suspect="duck" if ducks else "mute")
+    run_virtual(Pipeline(script, Playout(), barge_in, sink).run)
     heard = 0
     for run in sink.heard_log:
-        if run.turn == 1:
-            assert run.start_sample == heard, "no gap, and nothing twice"
+        if run.item_id == "item1":
+            assert run.start_sample == heard, "no gap, and nothing twice, over every undo"
             heard += run.n_samples
     accounts = [told for _, cut in script.cuts() for told in cut.heard if told.item_id == "item1"]
-    assert heard == (accounts[0].heard_samples if accounts else 1_500 * 8)
-    assert len(accounts) <= 1
+    cut_and_left = accounts and barge_in.statistics().undos < len(accounts)
+    assert heard == (accounts[-1].heard_samples if cut_and_left else 1_500 * 8)
+    turns = [turn for turn, _ in groupby(run.turn for run in sink.heard_log)]
+    assert len(turns) == len(set(turns)), "a turn that was cut never sounds again"
 
 
 @pytest.mark.anyio

@@ -105,6 +105,8 @@ def test_what_the_server_cancelled_for_a_cough_plays_on_as_far_as_it_came() -> N
     assert held.of(Interrupt) == []
     assert held.lossless("A-R1") == 2_000 * 24
     assert held.sent_of(wire.ConversationItemTruncate) == [], "it matches the server's item"
+    codes = [problem.code for problem in held.of(Problem)]
+    assert codes == ["answer_incomplete"], "the rest was never made"
 
 
 def test_deltas_right_behind_speech_started_are_dropped_as_a_suffix() -> None:

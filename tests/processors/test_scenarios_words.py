@@ -16,6 +16,7 @@ from framepipe.frames import (
     Mute,
     Release,
     Swallow,
+    TextIn,
     Undo,
     Unmute,
     Withdrawn,
@@ -25,6 +26,7 @@ from framepipe_processors.bargein import BargeIn
 from tests.interruption_call import (
     Call,
     Ears,
+    Outside,
     call,
     cancelled,
     commits,
@@ -317,6 +319,38 @@ def test_two_mm_hms_in_a_row_are_undone_twice() -> None:
     assert held.lossless("A-R1") == 3_000 * 24
     assert [run.turn for run in held.heard if run.item_id == "A-R1"] == [1, 3, 4]
     assert held.of(InterruptionTotals)[0].undone == 2
+
+
+def test_an_answer_that_mm_hm_cut_before_it_was_heard_is_asked_for_again() -> None:
+    # 1,500 the reply · 1,700 typed words are answered behind it · 2,180 both are cut · 2,860 undone
+    async def service(service: Service) -> None:
+        await first_turn(service)
+        await service.until(wire.ResponseCreate)
+        await service.begin("R2", framepipe="create-1")
+        await service.speak("R2", 200)
+        await hears(service, 1_980, "U2")
+        await cancelled(service, "R2")
+        await commits(service, 2_300, "U2")
+        await service.begin("R3")
+        await writes(service, "U2", "mm-hm")
+        await cancelled(service, "R3")
+        again = await service.until(wire.ResponseCreate)
+        await service.begin("R4", framepipe=str(again.event_id))
+        await service.speak("R4", 400)
+        await service.finish("R4")
+        await service.read_on()
+
+    held = call(
+        service,
+        ears=ears(),
+        outside=Outside((1_700, TextIn(text="and the price?"))),
+        seconds=8,
+    )
+
+    assert held.lossless("A-R1") == 3_000 * 24
+    assert held.samples("A-R2") == held.samples("A-R3") == []
+    assert held.lossless("A-R4") == 400 * 24, "the typed words are answered after all"
+    assert len(held.sent_of(wire.ResponseCreate)) == 2
 
 
 def rejected(held: Call) -> None:
