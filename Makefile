@@ -42,7 +42,7 @@ release-check: $(READY)
 	$(BIN)/python scripts/check_release.py
 
 prove: $(READY)
-	FRAMEPIPE_EXAMPLES=prove $(BIN)/python -m pytest
+	$(BIN)/python scripts/prove.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

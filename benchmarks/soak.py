@@ -199,7 +199,7 @@ def _settings(answer_ms: int, limit_s: float = 3_600) -> ServerSettings:
 async def _long_call(turns: int, parts: int, session_s: float) -> Soaked:
     began_s, memory = process_time(), list[int]()
     async with server_in_process(_settings(ANSWER_MS, session_s)) as server:
-        mic, tally, speaker = Mic(turns), Tally(), WavSink(None)
+        mic, tally, speaker = Mic(turns), Tally(), WavSink(None, block_ms=50)
         # With the words known, a new session can be told all of the conversation.
         session = SessionSettings(transcription=Transcription())
         retry = RetryPolicy(first_pause_ms=10)

@@ -985,8 +985,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "tool-without-limit",
         "a tool may take as long as it likes",
         _TOOL_RUNNER,
-        "        with anyio.move_on_after(tool.time_limit_s) as limit:",
-        "        with anyio.move_on_after(None) as limit:",
+        "    with anyio.move_on_after(tool.time_limit_s) as limit:",
+        "    with anyio.move_on_after(None) as limit:",
         _TOOLED,
     ),
 )

@@ -16,7 +16,6 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-settings.register_profile("prove", parent=settings.get_profile("default"), max_examples=5_000)
 # A mutant is noticed by any example; nobody reads the smallest one.
 settings.register_profile(
     "mutants",
@@ -24,7 +23,13 @@ settings.register_profile(
     phases=(Phase.explicit, Phase.generate),
     database=None,
 )
-settings.load_profile(os.environ.get("FRAMEPIPE_EXAMPLES", "default"))
+# "default", "mutants", or the number of examples that `make prove` asks for.
+ASKED = os.environ.get("FRAMEPIPE_EXAMPLES", "default")
+if ASKED.isdigit():
+    settings.register_profile(
+        ASKED, parent=settings.get_profile("default"), max_examples=int(ASKED)
+    )
+settings.load_profile(ASKED)
 
 
 @pytest.fixture(params=["asyncio", "trio"])
