@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from framepipe.testing._virtual import VirtualLoop
+from framepipe.testing import VirtualLoop
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))

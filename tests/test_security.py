@@ -29,7 +29,7 @@ from framepipe.realtime.voice import ShippedClips
 from framepipe.realtime.window_detectors import LoudWindows
 from framepipe.realtime.wire_trace import WireTrace
 from framepipe.recorder.trace import Trace
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe_processors.realtime import Realtime
 from scripts import audit
 from tests.realtime_service import Ear, Mic

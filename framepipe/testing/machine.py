@@ -103,7 +103,7 @@ class Stepped:
             ProcessorError: A stage raised.
         """
         try:
-            if not self._run.done():
+            if not self._leave.done():  # a run that fails has cancelled it
                 self._leave.set_result(how)
             self._loop.run_until_complete(self._run)
             return len(asyncio.all_tasks(self._loop))

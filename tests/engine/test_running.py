@@ -24,7 +24,7 @@ from framepipe import (
     on,
     supervised,
 )
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from tests.engine.kit import Call, Nod, Note, Other, Piece, Plain, Sink, Slow, Ups, dropped, notes
 
 pytestmark = pytest.mark.anyio

@@ -28,7 +28,7 @@ from framepipe.frames import (
     Transcript,
 )
 from framepipe.processor import handlers_of
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe_processors.bargein import BargeIn
 from framepipe_processors.playout import Playout
 from framepipe_processors.wav_sink import WavSink

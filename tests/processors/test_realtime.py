@@ -32,7 +32,7 @@ from framepipe.frames import (
 from framepipe.realtime import events as wire
 from framepipe.realtime.connection import Connection
 from framepipe.realtime.session import SessionSettings
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe_processors.realtime import Realtime
 from tests.realtime_service import Ear, Mic, Service, call, one_turn
 

@@ -25,7 +25,7 @@ from framepipe.realtime import events as wire
 from framepipe.realtime.connection import Connection, HandshakeRefused
 from framepipe.realtime.reconnect import RetryPolicy
 from framepipe.realtime.session import SessionSettings, Transcription
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe_processors.realtime import Realtime
 from tests.realtime_service import Ear, Mic, Service, call
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from framepipe import (
@@ -23,7 +24,7 @@ from framepipe import (
     evolve,
     on,
 )
-from framepipe.testing import Wait
+from framepipe.testing import VirtualTimeError, Wait
 from framepipe.testing.conformance import Clause, ConformanceError, check_processor
 from framepipe.testing.virtual_time import Backend
 
@@ -200,7 +201,7 @@ BROKEN: dict[type, tuple[Clause, str, int]] = {
     Clinging: (Clause.CANCEL, "it was cancelled and went on for 30 s", 0),
     Sleeper: (Clause.BLOCKING, "wait sleeps: time.sleep", 1),
     Opener: (Clause.BLOCKING, "write opens a file: open('/dev/null')", 1),
-    Grower: (Clause.GROWTH, "its attribute words grew by 11 bytes with each frame", 1),
+    Grower: (Clause.GROWTH, "its attribute words grew by", 1),
 }
 """What is wrong, in which words, and how many frames show it."""
 
@@ -208,9 +209,8 @@ BROKEN: dict[type, tuple[Clause, str, int]] = {
 @pytest.mark.parametrize("processor", BROKEN)
 def test_a_broken_processor_is_found_and_shown_by_the_shortest_call(processor: type) -> None:
     clause, words, n_frames = BROKEN[processor]
-    others = () if clause is Clause.UNKNOWN else (Clause.UNKNOWN,)
     with pytest.raises(ConformanceError) as caught:
-        check_processor(processor, without=others)
+        check_processor(processor, without=set(Clause) - {clause})
     assert caught.value.clause is clause
     assert words in str(caught.value)
     assert sum(not isinstance(step, Wait) for step in caught.value.steps) == n_frames
@@ -250,9 +250,9 @@ def test_a_processor_that_raises_is_shown_with_the_call() -> None:
 
 
 def test_what_is_declared_is_no_fault() -> None:
-    check_processor(Doubler, repeats=(TextIn,), max_examples=8)
-    check_processor(Loser, drops=(TextIn,), delays=(TextIn,), max_examples=8)
-    check_processor(Grower, without=[Clause.GROWTH], max_examples=8)
+    check_processor(Doubler, repeats=(TextIn,), max_examples=4)
+    check_processor(Loser, drops=(TextIn,), delays=(TextIn,), max_examples=4)
+    check_processor(Grower, without=[Clause.GROWTH], max_examples=4)
 
 
 class Muffler:
@@ -299,10 +299,31 @@ class Ring:
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("processor", [Muffler, Upper, Log])
 def test_an_honest_processor_passes(processor: Callable[[], object], backend: Backend) -> None:
-    check_processor(processor, backend=backend, max_examples=8)
+    check_processor(processor, backend=backend, max_examples=5)
+
+
+class Threaded:
+    """Does its work in a thread, as one must that blocks."""
+
+    @on(TextIn)
+    async def work(self, frame: TextIn) -> TextIn:
+        return await anyio.to_thread.run_sync(lambda: evolve(frame, text=frame.text.upper()))
+
+
+def test_one_that_needs_a_thread_is_told_so_and_passes_in_real_time() -> None:
+    with pytest.raises(ProcessorError) as caught:
+        check_processor(Threaded, max_examples=5)
+    assert isinstance(caught.value.__cause__, VirtualTimeError)
+    check_processor(Threaded, max_examples=3, real_time=True, without=[Clause.GROWTH])
+
+
+def test_other_seeds_are_other_calls_and_find_the_same() -> None:
+    with pytest.raises(ConformanceError) as caught:
+        check_processor(Doubler, seed=7)
+    assert caught.value.steps == (TextIn(text=""),)
 
 
 def test_a_ring_that_is_declared_may_fill() -> None:
     with pytest.raises(ConformanceError, match="its attribute last grew"):
-        check_processor(Ring, max_examples=5)
-    check_processor(Ring, holds_frames=1_000, max_examples=5)
+        check_processor(Ring, without=set(Clause) - {Clause.GROWTH})
+    check_processor(Ring, holds_frames=1_000, without=set(Clause) - {Clause.GROWTH})

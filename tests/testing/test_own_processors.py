@@ -112,7 +112,7 @@ OWN: dict[str, Case] = {
 def test_our_own_keep_every_clause(name: str, backend: Backend) -> None:
     case = OWN[name]
     if backend == "asyncio":
-        check_processor(case.make, max_examples=8, **case.declared)
+        check_processor(case.make, max_examples=5, **case.declared)
     else:  # what blocks and what grows is the same there
         without = [Clause.BLOCKING, Clause.GROWTH]
         check_processor(

@@ -20,7 +20,7 @@ from framepipe.realtime.booking import CITIES, Booking
 from framepipe.realtime.server import ServerSettings, server_in_process
 from framepipe.realtime.session import ServerVad, SessionSettings, Transcription
 from framepipe.realtime.voice import ShippedClips
-from framepipe.testing._virtual import run_virtual
+from framepipe.testing import run_virtual
 from framepipe.wav import WavReader
 from framepipe_processors import BargeIn, LocalVad, Playout, Realtime, WavSink
 from framepipe_processors.turns import Turns
