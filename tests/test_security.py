@@ -337,3 +337,15 @@ class _Tattling:
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
         await self._inner.aclose(code, reason)
+
+
+def test_a_trace_of_the_wire_leaves_the_keys_of_a_sessions_tools_out(tmp_path: Path) -> None:
+    update = {
+        "type": "session.update",
+        "session": {"tools": [{"type": "mcp", "authorization": KEY, "headers": {"x": KEY}}]},
+    }
+    with WireTrace(tmp_path / "wire.jsonl") as tap:
+        tap("sess_1", "client", json.dumps(update))
+    written = (tmp_path / "wire.jsonl").read_text("utf-8")
+    assert KEY not in written
+    assert '"authorization": "(left out)"' in written

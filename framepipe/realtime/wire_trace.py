@@ -1,6 +1,7 @@
 """Every message of every session of the embedded server in a file, one JSON line each.
 
-Audio is left out but for its length, so that a line can be read and the file stays small.
+Audio is left out but for its length, so that a line can be read and the file stays small. Keys are
+left out, too: a session may name tools of other servers, with what they want to see.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from typing import Any, Self, TextIO
 from framepipe.errors import FramepipeError
 
 _log = logging.getLogger("framepipe")
+
+_SECRET = frozenset({"authorization", "headers", "api_key"})
+"""Fields whose values are nobody's business, wherever they stand."""
 
 _AUDIO_IN = {"input_audio_buffer.append": "audio", "response.output_audio.delta": "delta"}
 
@@ -55,7 +59,7 @@ class WireTrace:
         if self._file is None:
             return
         try:
-            event: Any = _without_audio(json.loads(text))
+            event: Any = _without_secrets(_without_audio(json.loads(text)))
         except ValueError:
             event = text
         at_s = round(time.monotonic(), 4)
@@ -73,6 +77,19 @@ class WireTrace:
         if file is not None:
             with suppress(OSError):  # what could not be written before cannot be now
                 file.close()
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        named: dict[str, Any] = value
+        return {
+            name: "(left out)" if name in _SECRET else _without_secrets(inner)
+            for name, inner in named.items()
+        }
+    if isinstance(value, list):
+        inners: list[Any] = value
+        return [_without_secrets(inner) for inner in inners]
+    return value
 
 
 def _without_audio(event: Any) -> Any:
