@@ -868,6 +868,8 @@ class TurnCore:
         if not self._loose_are_over(fact.item_ids):
             made += self._paused(at_ns, at_ns)
         owners = [self._turn_of[i] for i in reversed(fact.item_ids) if i in self._turn_of]
+        # What is answered late, together with an older turn, is committed with the newer one.
+        owners.sort(key=lambda turn: turn is not self._newest)
         if not owners and self._newest is not None and fact.response_id is not None:
             owners = [self._newest]  # it goes on with what a tool answered
         reply = _Reply(fact.turn, owners[0] if owners else None, fact.item_ids)

@@ -202,6 +202,18 @@ def test_a_call_that_comes_after_the_silence_goes_ahead_at_once() -> None:
     assert script.tell(effect("call-1", 1)) == [Proceed(call_id="call-1")]
 
 
+def test_an_answer_to_a_committed_turn_and_an_open_one_waits_for_the_open_one() -> None:
+    script = Script()
+    script.says("U1", 1_000, 2_000, "to Denver")
+    script.says("U2", 4_000, 5_000, "and back")
+    script.answer(1, "U2", "U1")
+    script.tell(effect("call-1", 1))
+    assert of(script.made, Proceed) == []
+
+    script.at(6_500)
+    assert [go.call_id for go in of(script.made, Proceed)] == ["call-1"]
+
+
 def test_a_call_without_effects_is_never_told_to_go_ahead() -> None:
     script = Script()
     script.says("U1", 1_000, 2_000, "what is the weather")
