@@ -206,19 +206,24 @@ async def _long_call(turns: int, parts: int, session_s: float) -> Soaked:
         realtime = Realtime(session, connect=server.connect, seed=1, retry=retry)
         pipeline = Pipeline(mic, realtime, Playout(), BargeIn(), tally, speaker)
         every = max(1, turns // parts)
-        seen = 0
+        seen = appended = sessions = 0
 
         def watch(what: str, stage: str, frame: Frame) -> None:
-            nonlocal seen
+            nonlocal seen, appended, sessions
             if what == "emitted" and isinstance(frame, Drained):
                 seen += 1
+                # The server keeps its sessions, and their audio, for who wants to look at them.
+                while len(server.sessions) > 1:
+                    appended += round(server.sessions.popleft().appended_ms * 24)
+                    sessions += 1
                 if seen % every == 0:
                     memory.append(memory_kib())
 
         pipeline.observe(watch)
         await pipeline.run()
         memory.append(memory_kib())
-        appended = sum(round(session.appended_ms * 24) for session in server.sessions)
+        appended += sum(round(session.appended_ms * 24) for session in server.sessions)
+        sessions += len(server.sessions)
         return Soaked(
             turns=turns,
             answers=tally.answers,
@@ -227,7 +232,7 @@ async def _long_call(turns: int, parts: int, session_s: float) -> Soaked:
             made_samples=tally.samples,
             mic_samples=mic.made_samples,
             appended_samples=appended,
-            sessions=len(server.sessions),
+            sessions=sessions,
             problems=tally.problems,
             memory_kib=tuple(memory),
             cpu_s=process_time() - began_s,
@@ -319,7 +324,7 @@ def main() -> int:
     asked = parser.parse_args()
     wrong: list[str] = []
     if asked.hours:
-        day = long_call(asked.hours)
+        day = long_call(asked.hours, parts=max(1, round(asked.hours)))
         show(f"A call of {asked.hours:g} hours", _figures(day, "turns"))
         print(f"memory after each part, MiB: {_by_part(day)}")
         wrong += inexact(day, ANSWER_MS)

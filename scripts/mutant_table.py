@@ -47,6 +47,7 @@ _USER_SPEECH: Final = "framepipe/conversation/user_speech.py"
 _ANSWERS: Final = "framepipe/realtime/answers.py"
 _RING: Final = "framepipe/realtime/mic_ring.py"
 _CLIENT: Final = "framepipe/realtime/client_protocol.py"
+_ITEMS: Final = "framepipe/realtime/client_items.py"
 _PARTS: Final = "framepipe/realtime/agent_parts.py"
 _VOICE: Final = "framepipe/realtime/agent_voice.py"
 _UPLINK: Final = "framepipe/realtime/uplink.py"
@@ -860,7 +861,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "killed-response-calls",
         "a tool runs for a response that was killed",
-        _CLIENT,
+        _ITEMS,
         "        if answer.killed or not whole or not all(",
         "        if not whole or not all(",
         _TOOLED,
@@ -868,7 +869,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "unfinished-call-runs",
         "a tool runs for a call that is incomplete",
-        _CLIENT,
+        _ITEMS,
         "        if answer.killed or not whole or not all(",
         "        if answer.killed or not all(",
         _TOOLED,

@@ -114,7 +114,7 @@ def copy_of_the_tree() -> Iterator[Path]:
 def run_tests(copy: Path, tests: Sequence[str], limit_s: float) -> tuple[int | None, str]:
     """Exit code of pytest in the copy, ``None`` when it took too long, and what it said."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=line"]
-    command += ["-p", "no:cacheprovider", "--hypothesis-seed=0", *tests]
+    command += ["-p", "no:cacheprovider", *tests]
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join((str(copy), str(copy / "processors")))
     environment["FRAMEPIPE_EXAMPLES"] = "mutants"

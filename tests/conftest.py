@@ -21,7 +21,7 @@ settings.register_profile(
     "mutants",
     parent=settings.get_profile("default"),
     phases=(Phase.explicit, Phase.generate),
-    database=None,
+    derandomize=True,  # a mutant falls or survives the same way each time
 )
 # "default", "mutants", or the number of examples that `make prove` asks for.
 ASKED = os.environ.get("FRAMEPIPE_EXAMPLES", "default")
