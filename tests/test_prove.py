@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from attrs import evolve
 
 from scripts import prove
 from scripts.prove import Promise, Result
@@ -12,9 +14,11 @@ from scripts.prove import Promise, Result
 PROMISE = Promise("G1", "order", ("tests/engine/test_promises.py",))
 
 
-def result(**fields: object) -> Result:
-    made = {"promise": PROMISE, "examples": 5, "failed": 0, "figures": {}, "took_s": 1.0}
-    return Result(**{**made, **fields})  # type: ignore[arg-type]
+RESULT = Result(promise=PROMISE, examples=5, failed=0, figures={}, took_s=1.0)
+
+
+def result(**fields: Any) -> Result:
+    return evolve(RESULT, **fields)
 
 
 def test_every_promise_has_tests_and_they_are_there() -> None:

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, Self, TextIO, cast
 
 from framepipe.errors import FramepipeError
 
@@ -79,16 +79,15 @@ class WireTrace:
                 file.close()
 
 
-def _without_secrets(value: Any) -> Any:
+def _without_secrets(value: object) -> object:
     if isinstance(value, dict):
-        named: dict[str, Any] = value
+        named = cast("dict[str, object]", value)
         return {
             name: "(left out)" if name in _SECRET else _without_secrets(inner)
             for name, inner in named.items()
         }
     if isinstance(value, list):
-        inners: list[Any] = value
-        return [_without_secrets(inner) for inner in inners]
+        return [_without_secrets(inner) for inner in cast("list[object]", value)]
     return value
 
 
