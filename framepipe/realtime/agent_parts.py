@@ -125,6 +125,13 @@ class AgentParts:
         parts = (part for part in self._parts.values() if part.item_id == item_id)
         return any(part.heard or part.shown for part in parts)
 
+    @property
+    def heard_responses(self) -> frozenset[str]:
+        """Responses of which something is known to have reached the user, by ear or as text."""
+        return frozenset(
+            part.response_id for part in self._parts.values() if part.heard or part.shown
+        )
+
     def is_audible(self, response_id: str) -> bool:
         """Something of a response was let out, and is not known to have been heard to its end."""
         parts = self.of_response(response_id)

@@ -278,6 +278,7 @@ class ClientProtocol:
         if interrupt.cause == REVOKED:
             killed = self._book.silence(interrupt.turn)
         else:
+            heard_of |= self._parts.heard_responses  # those that were over, too: nothing is owed
             killed = self._book.cut(interrupt.turn, interrupt.onset_sample, heard_of, at_ns)
         for heard in interrupt.heard:
             outputs += self._items.heard(heard)
