@@ -576,6 +576,21 @@ def test_a_backchannel_swallows_the_waiting_answer_and_lets_the_old_one_go_on() 
     )
 
 
+def test_the_late_text_of_a_yeah_into_a_silence_swallows_nothing_while_an_answer_waits() -> None:
+    core = BargeInCore(transcripts=True)
+    core.receive(server(400, "yeah"), 0)
+    core.receive(server_quiet(4_800), 200 * MS)
+    core.receive(ReplyPending(turn=1), 300 * MS)
+    core.receive(ReplyReady(turn=1), 300 * MS)
+    core.receive(server(24_000, "user1"), 1 * S)
+    over(core, end_sample=33_600)
+    core.receive(ReplyPending(turn=2), 1 * S + 700 * MS)
+    core.receive(ReplyReady(turn=2), 2 * S)
+    assert core.state is State.DOUBT
+    assert core.receive(backchannel("yeah"), 2 * S + 100 * MS) == []
+    assert core.receive(words("user1"), 2 * S + 200 * MS) == [DropParked(), Release()]
+
+
 def test_new_speech_while_the_answer_waits_for_words_makes_it_wait_for_the_speech() -> None:
     core = answered()
     assert core.receive(server(60_000, "user2"), 2 * S + 100 * MS) == [DropParked()]
