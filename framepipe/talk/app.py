@@ -8,6 +8,7 @@ process. Names in a URL are looked up in a table of the page's files; no path re
 from __future__ import annotations
 
 import hmac
+import logging
 import os
 import re
 import secrets
@@ -79,6 +80,8 @@ class _Hello(msgspec.Struct, tag="hello", tag_field="type"):
     session: str
     had_seq: int = 0
 
+
+_log: Final = logging.getLogger("framepipe")
 
 _SESSION: Final = re.compile(r"[0-9a-f-]{36}")
 
@@ -175,6 +178,7 @@ class _Page:
         origin = ws.headers.get("origin", "")
         host = ws.headers.get("host")
         if host not in self._hosts or origin.partition("://")[2] != host:
+            _log.warning("a page of another origin was turned away: %.100r", origin)
             await ws.close()  # before it was accepted: HTTP 403
             return
         await ws.accept()
@@ -182,12 +186,14 @@ class _Page:
             hello = await self._hello(ws)
             call = self._call_of(hello)
         except _RefusedError as refused:
+            _log.warning("a page was turned away: %s", refused.why)
             await ws.close(refused.code, refused.why)
             return
         try:
             await call.browser.serve(_StarletteSocket(ws), hello.had_seq)
             code, why = 1000, call.reason or "The call has ended."
         except RemoteProtocolError as error:
+            _log.warning("a page was cut off: %s", error)
             code, why = BROKE_RULES, str(error)
         with suppress(RuntimeError, WebSocketDisconnect):  # it had gone by itself
             await ws.close(code, why.encode()[:120].decode(errors="ignore"))

@@ -153,12 +153,16 @@ async def test_a_page_of_somebody_else_may_not_call(origin: str | None) -> None:
                 pass
 
 
-async def test_a_page_without_this_runs_token_is_told_what_to_do() -> None:
+async def test_a_page_without_this_runs_token_is_told_what_to_do(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with served() as page, page.socket() as socket:
         await page.call(socket, token="guess")
         code, why = await closed(socket)
         assert code == WRONG_TOKEN
         assert "open the address that framepipe printed" in why
+    assert "a page was turned away: Wrong token" in caplog.text
+    assert page.token not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -174,6 +178,19 @@ async def test_a_session_is_no_path_and_no_essay() -> None:
     async with served() as page, page.socket() as socket:
         await page.call(socket, session="../../etc/passwd")
         assert (await closed(socket))[0] == BROKE_RULES
+
+
+async def test_a_page_that_sends_nonsense_is_told_and_so_is_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with served() as page, page.socket() as socket:
+        await page.call(socket)
+        await message(socket, "ready")
+        await socket.send("nonsense")
+        code, why = await closed(socket)
+        assert code == BROKE_RULES
+        assert why.startswith("the page sent a message that is none")
+    assert "a page was cut off: the page sent a message that is none" in caplog.text
 
 
 async def test_a_message_that_is_too_long_closes_the_socket() -> None:
