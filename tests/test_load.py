@@ -6,6 +6,7 @@ import json
 
 import anyio
 import pytest
+from attrs import evolve
 
 from benchmarks import soak
 from framepipe.realtime.answer_plan import Pace
@@ -66,11 +67,14 @@ def test_a_client_that_reads_nothing_delays_no_event_of_the_others() -> None:
 
 
 def test_a_long_call_adds_up_to_the_sample_over_several_sessions() -> None:
-    soaked = soak.long_call(0.2, parts=4, session_s=300)
+    soaked = soak.long_call(0.2, session_s=300)
     # Sessions of five minutes are too short to be renewed before they expire; all else adds up.
     assert soak.inexact(soaked, soak.ANSWER_MS) == ["{'session_expired': 2}"]
     assert soaked.turns == 24
     assert soaked.sessions == 3
+    # One reading a session, where the service holds one answer; and one when it holds none.
+    assert len(soaked.memory_kib) == 4
+    assert soaked.peak_kib >= max(soaked.memory_kib)
 
 
 def test_calls_one_after_another_add_up() -> None:
@@ -85,6 +89,14 @@ def test_a_soak_in_which_something_is_missing_says_what() -> None:
         "4800 samples of 7200",
         "4800 samples heard of 7200",
     ]
+
+
+def test_a_soak_that_grows_says_by_how_much() -> None:
+    calls = soak.many_calls(1, parts=1)
+    flat = evolve(calls, memory_kib=(90_000, 50_000, 50_000, 50_000, 58_192))
+    assert soak.grown(flat) == []
+    (said,) = soak.grown(evolve(flat, memory_kib=(*flat.memory_kib, 60_240)))
+    assert said == "memory grew by 10.0 MiB, at most 8 are flat"
 
 
 @pytest.mark.parametrize("n_samples", [0, 5])

@@ -58,8 +58,11 @@ from framepipe.realtime.window_detectors import SileroWindows
 
 DEFAULT_PORT: Final = 8765
 
-REMEMBERED_SESSIONS: Final = 256
-"""Sessions of a server in process that stay at hand for inspection, newest kept."""
+REMEMBERED_SESSIONS: Final = 16
+"""Sessions of a server in process that stay at hand for inspection, newest kept.
+
+Each holds its conversation and up to ten minutes of its audio, some 30 MB.
+"""
 
 _CLOSE_TIMEOUT_S: Final = 2.0
 _POLICY_VIOLATION: Final = 1008

@@ -18,6 +18,7 @@ from framepipe.realtime.connection import Connect, Connection, connect, memory_p
 from framepipe.realtime.events import encode_audio
 from framepipe.realtime.mind import Output, Question, Scripted, Talk, given_words
 from framepipe.realtime.server import (
+    REMEMBERED_SESSIONS,
     EmbeddedServer,
     Faults,
     ServerSettings,
@@ -25,6 +26,7 @@ from framepipe.realtime.server import (
     serve_connection,
     server_in_process,
 )
+from framepipe.realtime.server_protocol import ServerProtocol
 from framepipe.realtime.voice import ShippedClips
 from framepipe.realtime.window_detectors import LoudWindows
 from framepipe.testing import run_virtual
@@ -125,6 +127,18 @@ def test_a_spoken_conversation_runs_in_virtual_time() -> None:
     started = [at for at, type_ in told if type_ == "input_audio_buffer.speech_started"]
     done = [at for at, type_ in told if type_ == "response.done"]
     assert done[0] == pytest.approx(started[1] + 0.2), "the cancel latency"
+
+
+@pytest.mark.anyio
+async def test_a_server_in_process_remembers_its_newest_sessions_and_no_more() -> None:
+    async with server_in_process(settings()) as server:
+        seen: list[ServerProtocol] = []
+        for _ in range(REMEMBERED_SESSIONS + 2):
+            async with server.connect(URL, {}) as connection:
+                await until(connection, "session.created")
+                seen.append(server.sessions[-1])
+        assert len(set(map(id, seen))) == REMEMBERED_SESSIONS + 2
+        assert list(server.sessions) == seen[2:]
 
 
 @pytest.mark.anyio
