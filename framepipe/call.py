@@ -204,7 +204,8 @@ def run_call(settings: CallSettings, tell: Callable[[str], None] = lambda _: Non
         tell: Is told, line by line, what happens.
 
     Raises:
-        FrameError: The recording cannot be used, or the speaker file cannot be written.
+        FrameError: The recording cannot be used, the speaker file cannot be written, or two of
+            the files are the same.
         TraceError: The trace cannot be written.
         ProcessorError: The call failed.
         TransportBroken: It was over before a session was open.
@@ -219,6 +220,7 @@ async def hold_call(
 
     Cancellation leaves both files complete up to that moment.
     """
+    _refuse_one_file_twice(settings)
     mic = CallMic(settings.mic, settings.until_silent_s, is_endless=settings.seconds is not None)
     gate = (MicGate(),) if settings.gate else ()
     pipeline = Pipeline(
@@ -250,7 +252,8 @@ async def hold_call(
                     await pipeline.run()
                 tasks.cancel_scope.cancel()
     except ExceptionGroup as group:
-        raise only_error(group) from None
+        error = only_error(group)
+        raise error from error.__cause__  # a stage's own error stays the cause
     seconds = (now_ns() - watcher.began_ns) / NS_PER_S
     if not (watcher.was_open or stop.signalled):
         raise TransportBroken(
@@ -258,6 +261,20 @@ async def hold_call(
             "service is not there, or it is slow; give the call more seconds"
         )
     return CallResult(tuple(watcher.reports), tuple(watcher.problems), stop.signalled, seconds)
+
+
+def _refuse_one_file_twice(settings: CallSettings) -> None:
+    """Before anything is opened for writing, or the recording would be lost."""
+    named = {"mic": settings.mic, "speaker": settings.speaker, "trace": settings.trace}
+    taken: dict[Path, str] = {}
+    for name, path in named.items():
+        if path is None:
+            continue
+        first = taken.setdefault(path.resolve(), name)
+        if first != name:
+            raise FrameError(
+                f"{path} is {first} and {name}; one would overwrite the other, choose another file"
+            )
 
 
 class _Stop:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -71,7 +72,10 @@ def demo(
             tell=lambda line: console.print(line, highlight=False),
             progress=lambda seconds: bar.update(task, completed=seconds),
         )
-    console.print(_report_table(result.reports))
+    if result.reports:
+        console.print(_report_table(result.reports))
+    else:
+        console.print("the agent was never silenced: nobody spoke while it did")
     console.print(f"{result.wav}: left the user, right what was heard of the agent")
     console.print(f"{result.trace}: everything that happened")
 
@@ -289,13 +293,24 @@ def talk(
 
         typer.echo("\n".join(devices()) or "there is no microphone and no loudspeaker")
         return
-    from framepipe.realtime.address import OPENAI_MODEL
+    if not terminal:
+        ends = {"--mic": mic, "--speaker": speaker, "--headphones": headphones, "--aec": aec}
+        _refuse_idle(ends, "add --terminal")
+    of_service = {"--model": model, "--instructions": instructions, "--greeting": greeting}
+    if openai and url is not None:
+        raise WiringError(f"--openai and --url {url} are both given; give one of them")
+    if pipeline is not None:
+        _refuse_idle({"--openai": openai, "--url": url, **of_service}, f"set it in {pipeline}")
+    elif not openai and url is None:
+        _refuse_idle(of_service, "add --openai or --url, for the embedded server has no model")
+    from framepipe.realtime.address import OPENAI_MODEL, realtime_url
     from framepipe.realtime.session import SessionSettings, Transcription
     from framepipe.talk.assembly import Service
     from framepipe.talk.run import TalkOptions, talk_on_page
 
     service = None
     if openai or url is not None:
+        _refuse_without_key(realtime_url(url))
         service = Service(
             url=url,
             model=model or OPENAI_MODEL,
@@ -321,6 +336,24 @@ def talk(
         talk_on_page(options, lambda line: typer.echo(line))
     except ImportError as error:
         raise WiringError(str(error)) from error
+
+
+def _refuse_idle(options: Mapping[str, str | bool | None], way_out: str) -> None:
+    """An option that would do nothing is a mistake, and better said at once."""
+    for option, value in options.items():
+        if value is not None and value is not False:
+            given = option if value is True else f"{option} {value}"
+            raise WiringError(f"{given} would do nothing here; {way_out}")
+
+
+def _refuse_without_key(url: str) -> None:
+    """Before a page is open; who sees it there cannot give a key any more."""
+    from framepipe.realtime.address import ServiceAddress
+    from framepipe.realtime.connection import is_loopback
+
+    address = ServiceAddress(url)
+    if not (is_loopback(url) or address.has_key):
+        raise WiringError(f"no key for {address.host}; set {address.variable}")
 
 
 def _device(named: str | None) -> int | str | None:

@@ -235,3 +235,19 @@ def test_beside_a_loudspeaker_the_service_hears_the_user_all_the_same(tmp_path: 
     assert not result.problems
     assert voice_s(speaker) == pytest.approx(2.0, abs=0.2)
     assert len(server.sessions) == 1
+
+
+@pytest.mark.parametrize("name", ["speaker", "trace"])
+def test_the_recording_is_never_overwritten(name: str, tmp_path: Path) -> None:
+    recording = question(tmp_path / "user.wav")
+    before = recording.read_bytes()
+    same = tmp_path / ".." / tmp_path.name / "user.wav"
+    settings = CallSettings(
+        mic=recording,
+        speaker=same if name == "speaker" else tmp_path / "out.wav",
+        trace=same if name == "trace" else None,
+        url="ws://127.0.0.1:1/",
+    )
+    with pytest.raises(FrameError, match=f"is mic and {name}; .* choose another file"):
+        anyio.run(hold_call, settings)
+    assert recording.read_bytes() == before

@@ -97,6 +97,7 @@ def test_a_port_that_is_taken_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
         ("--port", "70000"),
         ("--host", "0.0.0.0"),
         ("--answer-ms", "-5"),
+        ("--refuse-status", "200"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_one_line(
@@ -106,6 +107,56 @@ def test_a_setting_that_makes_no_sense_is_one_line(
     assert isinstance(said, str)
     assert arguments[1] in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "way_out"),
+    [
+        (("--mic", "3"), "--terminal"),
+        (("--aec",), "--terminal"),
+        (("--greeting", "Hello."), "--openai or --url"),
+        (("--pipeline", "own:make", "--model", "large"), "own:make"),
+        (("--openai", "--url", "ws://127.0.0.1:1/"), "one of them"),
+        (("--url", "wss://service.example/v1/realtime"), "OPENAI_API_KEY"),
+        (("--url", "ws://127.0.0.1:99999/"), "wss://host:port/path"),
+        (("--port", "99999"), "65535"),
+    ],
+)
+def test_a_talk_that_could_not_do_what_it_was_told_does_not_begin(
+    arguments: tuple[str, ...], way_out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    said = call(monkeypatch, "talk", "--no-open", *arguments)
+    assert isinstance(said, str)
+    assert way_out in said
+    assert "\n" not in said
+
+
+def test_noise_louder_than_full_scale_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = call(monkeypatch, "bench", "interruption", "--audio", ".", "--floor-dbfs", "nan")
+    assert isinstance(said, str)
+    assert "nan" in said
+    assert "-120 to 0" in said
+
+
+def test_what_a_stage_says_of_a_call_is_told_without_the_names_of_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mic, out = wav(tmp_path / "mic.wav"), str(tmp_path / "none" / "out.wav")
+    url = "ws://127.0.0.1:1/v1/realtime"
+    said = call(monkeypatch, "call", "--mic", mic, "--speaker", out, "--url", url)
+    assert isinstance(said, str)
+    assert said.startswith(f"framepipe: WavSink: {out}: cannot be written")
+
+
+def test_a_user_over_whom_nobody_talks_gets_a_sentence_and_no_empty_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    user, out = wav(tmp_path / "silent.wav"), str(tmp_path / "out")
+    assert call(monkeypatch, "demo", "--fast", "--user", user, "--out", out) in (0, None)
+    said = capsys.readouterr().out
+    assert "never silenced" in said
+    assert "verdict" not in said
 
 
 def test_an_unknown_command_says_so(

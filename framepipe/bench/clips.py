@@ -38,6 +38,9 @@ EVENT_DBFS: Final = -20.0
 FLOOR_DBFS: Final = -65.0
 """Noise under each clip and around it: no microphone is digitally silent."""
 
+QUIETEST_DBFS: Final = -120.0
+"""Far below half a step of 16 bits (-96): as good as no noise."""
+
 LEAD_MS: Final = 1_100
 """Noise before a clip, so that both detectors know the room and the agent talks."""
 
@@ -98,13 +101,13 @@ class Room:
     Attributes:
         speed: A recording is played so many times as fast, and so much higher, 0.5 to 2.
         noise: What is under it.
-        floor_dbfs: How loud that is, RMS.
+        floor_dbfs: How loud that is, RMS, -120 to 0.
         first_seed: Of the first repeat; each further one has the next.
         in_step: The blocks of microphone and speaker begin at the same moments, as those of one
             duplex device do. Otherwise they have any phase to one another.
 
     Raises:
-        FrameError: ``speed`` is out of its range.
+        FrameError: ``speed`` or ``floor_dbfs`` is out of its range.
     """
 
     speed: float = 1.0
@@ -116,6 +119,11 @@ class Room:
     def __attrs_post_init__(self) -> None:
         if not 0.5 <= self.speed <= 2.0:
             raise FrameError(f"speed is {self.speed}; it must be 0.5 to 2")
+        if not QUIETEST_DBFS <= self.floor_dbfs <= 0:
+            raise FrameError(
+                f"floor_dbfs is {self.floor_dbfs}; it must be {QUIETEST_DBFS:g} to 0, where 0 is "
+                "full scale"
+            )
 
 
 ROOM: Final = Room()

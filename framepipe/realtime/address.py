@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
 
 from framepipe.errors import LocalProtocolError
 
@@ -44,9 +44,9 @@ def realtime_url(url: str | None = None, *, base_url: str | None = None, model: 
         raise LocalProtocolError("url and base_url are both given; give one of them")
     parts = urlsplit(url or base_url or OPENAI_URL)
     scheme = _SCHEMES.get(parts.scheme)
-    if scheme is None or not parts.hostname:
+    if scheme is None or not parts.hostname or not _has_possible_port(parts):
         raise LocalProtocolError(
-            f"{hidden(url or base_url or '')!r} is no URL of a service; write wss://host/path"
+            f"{hidden(url or base_url or '')!r} is no URL of a service; write wss://host/path, or wss://host:port/path"
         )
     path = parts.path
     if base_url is not None:
@@ -144,6 +144,13 @@ class ServiceAddress:
     def without_key(self, text: str) -> str:
         """A text that may be shown."""
         return without_key(text, self._key, os.environ.get(self.variable))
+
+
+def _has_possible_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:  # no number, or above 65535
+        return False
 
 
 def _is_secret(name: str) -> bool:

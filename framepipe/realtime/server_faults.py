@@ -53,12 +53,19 @@ def _at_least(low: float) -> Callable[[Any, Any, Any], None]:
     return check
 
 
+def _is_refusal(_faults: object, _attribute: object, status: int | None) -> None:
+    if status is not None and not 400 <= status <= 599:
+        raise FaultsError(
+            f"refuse_status is {status}; a refusal is an HTTP status from 400 to 599, such as 503"
+        )
+
+
 @frozen(kw_only=True)
 class Faults:
     """What goes wrong on purpose.
 
     Attributes:
-        refuse_status: HTTP status with which every handshake is refused, such as 503.
+        refuse_status: HTTP status with which every handshake is refused, 400 to 599, such as 503.
         hang: "opening": the handshake is never answered; "session": it is, and then nothing is.
         close_after_events: Close the connection after this many server events.
         close_code: With which code; one that WebSocket allows to be sent, such as 1011 or 4000.
@@ -75,10 +82,10 @@ class Faults:
         repeat: The same events come twice, as after a reconnect inside the service.
 
     Raises:
-        FaultsError: A number is too small.
+        FaultsError: A number is too small, or a status is no refusal.
     """
 
-    refuse_status: int | None = None
+    refuse_status: int | None = field(default=None, validator=_is_refusal)
     hang: Literal["opening", "session"] | None = None
     close_after_events: int | None = field(default=None, validator=_at_least(0))
     close_code: int = 1011

@@ -287,6 +287,8 @@ def _page_files() -> dict[str, tuple[str, bytes]]:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise WiringError(f"port {port} is none; choose one from 0 (any) to 65535")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

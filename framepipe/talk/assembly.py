@@ -154,7 +154,15 @@ def from_module(name: str) -> Assemble:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise WiringError(f"{module_name} cannot be imported: {error}") from error
+        raise WiringError(
+            f"{module_name} cannot be imported: {error}; modules are looked for in {here}, too"
+        ) from error
+    except Exception as error:  # whatever the user's module raises while it is read
+        at = error.lineno if isinstance(error, SyntaxError) else _last_line(error)
+        raise WiringError(
+            f"{module_name} cannot be imported: {type(error).__name__}: {error} (line {at}); "
+            f"mend it until `python -c 'import {module_name}'` is silent"
+        ) from error
     function: object = getattr(module, function_name, None)
     if not callable(function):
         raise WiringError(f"{module_name} has no function {function_name}; write module:function")
@@ -166,6 +174,14 @@ def from_module(name: str) -> Assemble:
         return Assembly(pipeline=pipeline)
 
     return assemble
+
+
+def _last_line(error: Exception) -> int | None:
+    """Where it was raised."""
+    where = error.__traceback__
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    return None if where is None else where.tb_lineno
 
 
 class _ServerTurns:

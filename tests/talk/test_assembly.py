@@ -53,6 +53,16 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
 
 
+@pytest.mark.parametrize("wrong", ["x = 1 / 0", "def ("])
+def test_a_module_that_cannot_be_read_is_one_line_with_its_line(
+    wrong: str, own: None, tmp_path: Path
+) -> None:
+    name = f"wrong_agent_of_the_test_{len(wrong)}"
+    (tmp_path / f"{name}.py").write_text(f"a = 1\n{wrong}\n")
+    with pytest.raises(WiringError, match=rf"{name} cannot be imported: \w+Error: .* \(line 2\)"):
+        from_module(f"{name}:make")
+
+
 def test_a_users_own_pipeline_is_found_and_made(own: None) -> None:
     assembly = from_module("my_agent_of_the_test:make")(Mic(), WavSink())
     assert str(assembly.pipeline) == "Mic ─▶ LocalVad ─▶ WavSink"
