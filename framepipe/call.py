@@ -255,6 +255,8 @@ async def hold_call(
         error = only_error(group)
         raise error from error.__cause__  # a stage's own error stays the cause
     seconds = (now_ns() - watcher.began_ns) / NS_PER_S
+    if settings.seconds is not None:
+        seconds = min(seconds, settings.seconds)  # the goodbye of a dead line is no part of it
     if not (watcher.was_open or stop.signalled):
         raise TransportBroken(
             f"no session was open when the call was over after {seconds:.1f} s: the "

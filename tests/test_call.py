@@ -251,3 +251,29 @@ def test_the_recording_is_never_overwritten(name: str, tmp_path: Path) -> None:
     with pytest.raises(FrameError, match=f"is mic and {name}; .* choose another file"):
         anyio.run(hold_call, settings)
     assert recording.read_bytes() == before
+
+
+def test_a_line_that_takes_long_to_close_adds_nothing_to_the_length(tmp_path: Path) -> None:
+    recording, speaker = question(tmp_path / "in.wav"), tmp_path / "out.wav"
+
+    async def held() -> CallResult:
+        async with server_in_process(ServerSettings(mind=Talk(2_000))) as server:
+
+            @asynccontextmanager
+            async def closes_slowly(
+                url: str, headers: Mapping[str, str]
+            ) -> AsyncGenerator[Connection, None]:
+                async with server.connect(url, headers) as connection:
+                    try:
+                        yield connection
+                    finally:
+                        with anyio.CancelScope(shield=True):
+                            await anyio.sleep(2)
+
+            settings = CallSettings(
+                mic=recording, speaker=speaker, seconds=3.0, connect=closes_slowly
+            )
+            return await hold_call(settings)
+
+    assert run_virtual(held).seconds == pytest.approx(3.0, abs=0.01)
+    assert duration_s(speaker) == pytest.approx(3.0, abs=0.05)

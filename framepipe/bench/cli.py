@@ -119,7 +119,7 @@ def turns(
         dialogues = [dialogue for dialogue in dialogues if dialogue.name in only]
     if quick:
         dialogues = dialogues[::QUICK]
-    console = Console()
+    console = Console(width=max(Console().width, WIDTH))
     columns = (TextColumn("dialogues"), BarColumn(), MofNCompleteColumn())
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
