@@ -8,9 +8,10 @@ silence is one run-length `Sound`, so that a day takes minutes. The service's se
 hour, so the day is also two dozen connections. What is counted must be exact and
 memory flat, else the run fails.
 
-The service is in the same process, and holds the audio of its session's conversation. So memory
-is read where that is smallest, after the first answer of each session: what grows from one such
-reading to the next is the client's. The largest reading of all says what the service's part is.
+The service is in the same process, and holds the audio of its session's conversation, some 20 MiB
+at the end of an hour. So memory is read at the same moment of each session, after its first answer
+and with the garbage of the one before collected. The process does not give back what it has freed,
+so the first session's end is in the second reading; what grows from there on is the client's.
 Of the calls one after another, memory is read after each twentieth.
 """
 
@@ -165,7 +166,7 @@ class Soaked:
         problems: Their codes, and how often.
         memory_kib: Memory of the process after the first answer of each session and at the end,
             or after each part of the calls.
-        peak_kib: The most of it after any answer, the service's conversation included.
+        peak_kib: The most of it after any answer, garbage included.
         cpu_s: Processor time.
     """
 
@@ -336,7 +337,7 @@ def _figures(soaked: Soaked, per: str) -> list[Figure]:
         Figure("memory when warm", soaked.memory_kib[len(soaked.memory_kib) // 5] / 1024, "MiB"),
         Figure("memory at the end", soaked.memory_kib[-1] / 1024, "MiB"),
         Figure("growth since it was warm", soaked.growth_kib / 1024, "MiB", GROWTH_MIB),
-        Figure("memory at most, with the service's part", soaked.peak_kib / 1024, "MiB"),
+        Figure("memory at most, after any answer", soaked.peak_kib / 1024, "MiB"),
         Figure("CPU", soaked.cpu_s, "s"),
     ]
 
