@@ -670,8 +670,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _BARGE,
     ),
     Mutant(
-        "cuts-the-answer",
-        "a late verdict cuts the answer to the speech itself",
+        "answered-speech-goes-on",
+        "a late verdict about speech that was answered says that the user still speaks",
         _BARGEIN,
         "        return is_on and self._audible is not None and said.turn < self._audible",
         "        return is_on and self._audible is None and said.turn < 0",

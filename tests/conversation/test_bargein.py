@@ -198,6 +198,20 @@ def test_a_late_yes_never_cuts_the_answer_to_the_speech_it_is_about() -> None:
     assert core.receive(yes, 1 * S + 700 * MS) == []
 
 
+def test_a_late_yes_about_speech_that_was_answered_holds_no_later_reply() -> None:
+    core = BargeInCore(two=True)
+    core.receive(server(47_000), 1 * S)
+    core.receive(server_quiet(55_000), 1 * S + 400 * MS)
+    core.receive(ReplyPending(turn=1), 1 * S + 500 * MS)
+    core.receive(ReplyReady(turn=1), 1 * S + 600 * MS)
+    yes = SpeechConfirmed(source="second", onset_sample=48_000, probability=0.9)
+    assert core.receive(yes, 1 * S + 700 * MS) == []
+    core.receive(Drained(turn=1), 2 * S)
+    core.receive(ReplyPending(turn=2), 2 * S)
+    assert core.receive(ReplyReady(turn=2), 2 * S) == [], "the user does not speak"
+    assert core.state is State.SPEAKING
+
+
 def test_the_committed_first_half_of_a_sentence_does_not_shield_its_answer() -> None:
     core = speaking(two=True)
     core.receive(server_quiet(40_000), 1 * S)  # ended before the onset

@@ -324,6 +324,17 @@ def test_a_truncate_is_clamped_to_what_was_received_and_sent_once() -> None:
     assert sent(again) == []
 
 
+def test_a_truncate_by_hand_is_sent_once_and_the_one_that_waited_is_not() -> None:
+    call = answering_call()
+    call.cut(3_000, heard(4_800, 9_600, final=False))
+
+    assert sent(call.protocol.truncate("A1", 0, 2_400)) == [
+        wire.ConversationItemTruncate(item_id="A1", content_index=0, audio_end_ms=100)
+    ]
+    assert sent(call.protocol.truncate("A1", 0, 4_800)) == []
+    assert sent(call.wait(150)) == []
+
+
 def test_a_truncate_waits_150_ms_for_a_late_position_and_the_cancel_does_not() -> None:
     call = answering_call()
 
