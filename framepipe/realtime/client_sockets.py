@@ -230,10 +230,12 @@ class ClientSockets:
             raise only_ours(group) or group from None
 
     def _next_try(self, error: TransportBroken, at_ns: int) -> int | None:
+        comes_back = False
         if isinstance(error, HandshakeRefused):
             if error.is_final:
                 return None
-        elif not self._was_open:
+            comes_back = error.status >= 400  # 200 is a web page, 302 leads elsewhere
+        if not (self._was_open or comes_back):
             return None  # who begins a call is still there to read what is wrong
         return self._retries.failed(at_ns)
 

@@ -323,6 +323,19 @@ def test_a_service_that_is_busy_is_asked_again(status: int) -> None:
     assert states(knock(gate))[-2:] == ["open", "closed"]
 
 
+@pytest.mark.parametrize("status", [200, 302])
+def test_a_web_page_where_the_service_should_be_ends_the_beginning(status: int) -> None:
+    refusal = HandshakeRefused(f"it refused with {status}", status)
+    gate = Gate(greets_and_listens, refusal)
+    gate.n_sockets = 1  # the first knock is refused, too
+
+    with pytest.raises(ProcessorError) as caught:
+        knock(gate)
+
+    assert caught.value.__cause__ is refusal
+    assert len(gate.knocked_ns) == 1
+
+
 def test_patience_ends_with_the_reason_of_the_last_failure() -> None:
     gate = Gate(answered_and_lost, *[TransportBroken("nobody listens there")] * 100)
 
