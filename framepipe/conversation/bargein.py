@@ -344,7 +344,8 @@ class BargeInCore:
 
     def _local_edge(self, fact: SpeechStarted, at_ns: int) -> list[Command]:
         self._speech.edge(fact, at_ns, over_agent=self._is_over_agent)
-        may_mute = self._credit.edge(at_ns)
+        is_fast = fact.source == "local"  # it hangs on; others hear a second beginning as such
+        may_mute = self._credit.edge(at_ns) if is_fast else self._credit.is_good(at_ns)
         profile = self.profile(at_ns)
         if may_mute and profile.armed and profile.interruptible:
             ducks = profile.suspect == "duck"

@@ -39,11 +39,15 @@ class LocalCredit:
         quiet_since_ns, self._quiet_since_ns = self._quiet_since_ns, None
         if quiet_since_ns is not None and at_ns - quiet_since_ns >= QUIET_NS:
             self._hangs_on = False
+        return self.is_good(at_ns) and not self._hangs_on
+
+    def is_good(self, at_ns: int) -> bool:
+        """Whether somebody may mute for a first suspicion who does not hang on after a sound."""
         while self._wrong_ns and self._wrong_ns[0] <= at_ns - WINDOW_NS:
             self._wrong_ns.popleft()
         if not self._is_spent:
             self._is_told = False
-        return not (self._hangs_on or self._is_spent)
+        return not self._is_spent
 
     def quiet(self, at_ns: int) -> None:
         """It hears nothing any more."""

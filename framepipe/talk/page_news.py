@@ -75,9 +75,9 @@ class PageNews:
                 return [news for heard in frame.heard for news in self._heard(heard)]
             case SpeechStarted(source="server", item_id=str(item)):
                 return [_words("user", item, "", final=False)]
-            case SpeechStarted(source="local"):
+            case SpeechStarted(source="local" | "silero"):
                 return [_span("user", at_ms, on=True)]
-            case SpeechStopped(source="local"):
+            case SpeechStopped(source="local" | "silero"):
                 return [_span("user", at_ms, on=False)]
             case ReplyReady():
                 return [_span("agent", at_ms, on=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, TypeAlias
 
 from framepipe import Emit, on
@@ -10,7 +10,7 @@ from framepipe.conversation.bargein import SecondStageReady
 from framepipe.detectors.automatic_gain import AutomaticGain
 from framepipe.detectors.availability import Availability
 from framepipe.detectors.level_gate import LevelGate
-from framepipe.detectors.second_stage import SecondStage
+from framepipe.detectors.second_stage import EVIDENCE, Evidence, SecondStage, Told
 from framepipe.detectors.silero import HopMs, SileroDetector, Window, models_for
 from framepipe.detectors.webrtc import FrameMs, Mode, Verdict, WebrtcDetector
 from framepipe.frames import (
@@ -38,8 +38,9 @@ class LocalVad:
     second one would only make it late, because webrtcvad's hangover turns every click into many.
     Coughs and keys count as well; whoever acts on it must be able to take it back. The second
     stage, the Silero model, says some 170 ms after the onset whether it was speech
-    (`SpeechConfirmed`) or not (`SpeechRejected`). It also confirms speech that the first stage
-    missed. See `SecondStage`.
+    (`SpeechConfirmed`) or not (`SpeechRejected`). Where the first stage hears no beginning,
+    because it hangs on after a noise or is not listened to, the second tells of one, 30 to 60 ms
+    later, and of the end. See `SecondStage`.
 
     Where the first stage calls most of the last five seconds speech and the second does not, its
     edges mean nothing: it is not listened to until the room is quieter, and a `Problem` says so.
@@ -60,13 +61,11 @@ class LocalVad:
             ``frame_ms``.
         second_stage: Whether to judge again; 0.2 ms of work for each 32 ms of audio.
         hop_ms: How often the second stage judges the last 32 ms: every 16, or every 32 for half
-            the work. With 32, halve ``confirm_windows`` and ``of_windows``.
+            the work. With 32, halve the windows in ``confirm``.
         gain_db: The most decibels by which the second stage hears a quiet voice louder, see
             `AutomaticGain`. With 0 it misses one in six short words spoken across the room.
-        confirm_p: A window at or above it speaks for speech, 0 to 1.
-        confirm_windows: So many such windows confirm,
-        of_windows: among the last so many.
-        reject_p: A window at or above it may be speech, 0 to 1.
+        confirm: How many of the last windows must be how probable; each of these is enough.
+        reject_p: A window at or above it may be speech, above 0 to the least of ``confirm``.
         reject_ms: After so many milliseconds without such a window it was none.
 
     Raises:
@@ -81,9 +80,7 @@ class LocalVad:
         second_stage: bool = True,
         hop_ms: HopMs = 16,
         gain_db: float = 9.0,
-        confirm_p: float = 0.93,
-        confirm_windows: int = 6,
-        of_windows: int = 12,
+        confirm: Sequence[Evidence] = EVIDENCE,
         reject_p: float = 0.6,
         reject_ms: int = 192,
     ) -> None:
@@ -92,8 +89,7 @@ class LocalVad:
         self.second_stage = second_stage
         self.hop_ms: HopMs = hop_ms
         self.gain_db = gain_db
-        self.confirm_p, self.reject_p, self.reject_ms = confirm_p, reject_p, reject_ms
-        self.confirm_windows, self.of_windows = confirm_windows, of_windows
+        self.confirm, self.reject_p, self.reject_ms = tuple(confirm), reject_p, reject_ms
         # Made here as well as at the first frame, so that bad settings fail where they are given.
         self._detector = WebrtcDetector(24_000, frame_ms=frame_ms, mode=mode)
         self._rule = self._new_rule(24_000)
@@ -103,6 +99,7 @@ class LocalVad:
         self._silero: SileroDetector | None = None
         self._availability = Availability(frame_ms)
         self._speaking_since: int | None = None
+        self._is_on = False  # whoever listens believes that the user speaks
         self._emit: Emit[_Told] | None = None
 
     def attach(self, emit: Emit[_Told]) -> None:
@@ -138,11 +135,12 @@ class LocalVad:
     def _judge(self, heard: Verdict | Window, at_ns: int) -> Iterator[_Told]:
         told: _Told | None
         if isinstance(heard, Window):
-            told = self._rule.judge(self._level_gate.window(heard), at_ns)
+            told = self._second(heard, at_ns)
         else:
             heard = self._level_gate.verdict(heard, speaking=self._speaking_since is not None)
             told = self._first(heard, at_ns)
         if told is not None:
+            self._is_on = isinstance(told, SpeechStarted | SpeechConfirmed)
             yield told
         if isinstance(heard, Verdict):
             yield from self._doubt(heard, at_ns)
@@ -152,6 +150,12 @@ class LocalVad:
         if speech == (self._speaking_since is not None):
             return None
         return self._started(verdict, at_ns) if speech else self._stopped(verdict, at_ns)
+
+    def _second(self, window: Window, at_ns: int) -> Told | None:
+        told = self._rule.judge(self._level_gate.window(window), at_ns)
+        # The first stage tells the end itself where it hears one.
+        is_ended = not self._is_on or self._speaking_since is not None
+        return None if isinstance(told, SpeechStopped) and is_ended else told
 
     def _started(self, verdict: Verdict, at_ns: int) -> SpeechStarted:
         self._speaking_since = verdict.start_sample
@@ -175,7 +179,7 @@ class LocalVad:
                 where="LocalVad",
                 code=DISARMED,
                 message="webrtcvad calls most of the last 5 s speech and Silero does not; until "
-                "the room is quieter only Silero is listened to, about 0.2 s later",
+                "the room is quieter only Silero is listened to, some 50 ms later",
                 at_ns=at_ns,
             )
 
@@ -208,9 +212,7 @@ class LocalVad:
     def _new_rule(self, rate_hz: int) -> SecondStage:
         return SecondStage(
             rate_hz,
-            confirm_p=self.confirm_p,
-            confirm_windows=self.confirm_windows,
-            of_windows=self.of_windows,
+            confirm=self.confirm,
             reject_p=self.reject_p,
             reject_ms=self.reject_ms,
         )

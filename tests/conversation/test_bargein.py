@@ -151,6 +151,26 @@ def test_a_second_edge_while_muted_changes_nothing() -> None:
     assert core.deadline_ns == deadline
 
 
+def test_a_second_beginning_inside_the_hangover_of_a_rejected_one_mutes_again() -> None:
+    core = suspect(two=True)
+    core.receive(SpeechRejected(source="silero", onset_sample=480, probability=0.1), 1 * S)
+    assert core.receive(local(900), 1 * S + 50 * MS) == [], "webrtcvad may hang on"
+    edge = SpeechStarted(source="silero", onset_sample=1_200)
+    assert core.receive(edge, 1 * S + 60 * MS) == [Mute(), Hold()]
+
+
+def test_an_ear_that_was_wrong_too_often_is_not_believed_in_another_voice() -> None:
+    core = speaking(two=True)
+    for nth in range(3):
+        at_ns = (1 + nth) * 500 * MS
+        assert core.receive(SpeechStarted(source="silero", onset_sample=nth), at_ns)
+        core.receive(
+            SpeechRejected(source="silero", onset_sample=nth, probability=0.1), at_ns + 200 * MS
+        )
+    assert core.receive(SpeechStarted(source="silero", onset_sample=9), 2 * S) == []
+    assert core.receive(SpeechStarted(source="silero", onset_sample=9), 8 * S) == [Mute(), Hold()]
+
+
 def test_a_mute_in_the_last_moment_of_a_reply_ends_when_the_reply_does() -> None:
     core = suspect()
     assert core.receive(Drained(turn=1), 1 * S + 30 * MS) == [Release(), Unmute()]

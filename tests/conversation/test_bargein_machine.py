@@ -207,6 +207,14 @@ class BargeInMachine(RuleBasedStateMachine):
         self.late()
         self.tell(SpeechStarted(source="local", onset_sample=self.sample))
 
+    @rule(begins=st.booleans())
+    def second_edge(self, begins: bool) -> None:
+        """The second stage hears what begins inside the hangover of the first, and its end."""
+        if begins:
+            self.tell(SpeechStarted(source="silero", onset_sample=self.sample))
+        else:
+            self.tell(SpeechStopped(source="silero", end_sample=self.sample))
+
     @precondition(lambda self: not self.open_item)
     @rule()
     def server_started(self) -> None:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from framepipe.detectors.second_stage import SecondStage
+from framepipe.detectors.second_stage import Evidence, SecondStage, Told
 from framepipe.detectors.silero import Window
 from framepipe.errors import FrameError
-from framepipe.frames import SpeechConfirmed, SpeechRejected
+from framepipe.frames import SpeechConfirmed, SpeechRejected, SpeechStarted, SpeechStopped
 
 RATE = 16_000
 N = 512  # samples of a window
@@ -17,19 +17,26 @@ N = 512  # samples of a window
 
 def second_stage() -> SecondStage:
     """The published rule, for windows that follow one another: easy to count."""
-    return SecondStage(RATE, confirm_p=0.9, confirm_windows=4, of_windows=6, reject_p=0.3)
+    return SecondStage(RATE, confirm=[Evidence(0.9, 4, 6)], reject_p=0.3)
 
 
 def windows(*probabilities: float, first: int = 0) -> list[Window]:
     return [Window(p, (first + i) * N, (first + i + 1) * N) for i, p in enumerate(probabilities)]
 
 
-def answers(
-    stage: SecondStage, heard: list[Window]
-) -> list[tuple[int, SpeechConfirmed | SpeechRejected]]:
-    """Each answer, with the number of the window that brought it."""
+def told_by(stage: SecondStage, heard: list[Window]) -> list[tuple[int, Told]]:
+    """All that is told, with the number of the window that brought it."""
     told = [(window.start_sample // N, stage.judge(window)) for window in heard]
-    return [(number, answer) for number, answer in told if answer is not None]
+    return [(number, what) for number, what in told if what is not None]
+
+
+def answers(stage: SecondStage, heard: list[Window]) -> list[tuple[int, Told]]:
+    """Each answer to a question, with the number of the window that brought it."""
+    return [
+        (number, what)
+        for number, what in told_by(stage, heard)
+        if isinstance(what, SpeechConfirmed | SpeechRejected)
+    ]
 
 
 def confirmed(onset: int, probability: float = 0.95) -> SpeechConfirmed:
@@ -108,11 +115,50 @@ def test_a_second_question_inside_confirmed_speech_is_answered_as_well() -> None
     assert isinstance(told, SpeechConfirmed)
 
 
+def test_a_beginning_that_nobody_asked_about_asks_by_itself_and_is_answered() -> None:
+    stage = second_stage()
+    heard = windows(0.0, 0.4, *[0.0] * 6)
+    assert told_by(stage, heard) == [
+        (1, SpeechStarted(source="silero", onset_sample=N)),
+        (7, SpeechRejected(source="silero", onset_sample=N, probability=0.0)),
+    ]
+
+
+def test_a_second_beginning_after_a_reject_is_told() -> None:
+    """The fast detector hangs on after the first sound, and hears nothing begin."""
+    stage = second_stage()
+    stage.suspect(0)
+    told = told_by(stage, windows(*[0.0] * 6, *[0.95] * 4))
+    assert [(number, type(what)) for number, what in told] == [
+        (5, SpeechRejected),
+        (6, SpeechStarted),
+        (9, SpeechConfirmed),
+    ]
+
+
+def test_what_the_fast_detector_asked_about_is_not_asked_about_again() -> None:
+    stage = second_stage()
+    stage.suspect(0)
+    assert [type(what) for _, what in told_by(stage, windows(0.4, 0.0, 0.4, 0.4))] == []
+
+
+def test_the_end_of_confirmed_speech_is_told_once_at_its_last_moderate_window() -> None:
+    stage = second_stage()
+    stage.suspect(0)
+    told = told_by(stage, windows(*[0.95] * 4, 0.3, *[0.0] * 20))
+    assert [(number, type(what)) for number, what in told] == [
+        (3, SpeechConfirmed),
+        (10, SpeechStopped),
+    ]
+    assert told[1][1] == SpeechStopped(source="silero", end_sample=5 * N)
+
+
 def test_what_was_before_a_gap_does_not_confirm() -> None:
     stage = second_stage()
     assert answers(stage, windows(0.95, 0.95, 0.95)) == []
     stage.seek(100 * N)
-    assert answers(stage, windows(0.95, *[0.0] * 10, first=100)) == []
+    ((_, told),) = answers(stage, windows(0.95, *[0.0] * 10, first=100))
+    assert isinstance(told, SpeechRejected), "what was asked before it is still answered"
 
 
 @given(
@@ -131,29 +177,50 @@ def test_every_question_is_answered_once_when_quiet_comes(
         told = stage.judge(window)
         if isinstance(told, SpeechRejected):
             assert open_questions == 1, "a reject answers a question"
-        if told is not None:
+        if isinstance(told, SpeechStarted):
+            assert open_questions == 0, "it asks where nobody has asked"
+            open_questions = 1
+        elif told is not None:
             open_questions = 0
     assert open_questions == 0
     assert not stage.may_be_speech
 
 
-def test_by_default_six_sure_windows_of_twelve_that_overlap_by_half_confirm() -> None:
+def overlapping(*probabilities: float) -> list[Window]:
+    return [Window(p, i * N // 2, i * N // 2 + N) for i, p in enumerate(probabilities)]
+
+
+def first_yes(heard: list[Window]) -> int | None:
+    """The number of the window that confirms."""
     stage = SecondStage(RATE)
     stage.suspect(0)
-    heard = [Window(p, i * N // 2, i * N // 2 + N) for i, p in enumerate([0.94, 0.92] * 5 + [0.94])]
-    ((number, told),) = [
-        (i, answer) for i, w in enumerate(heard) if (answer := stage.judge(w)) is not None
-    ]
-    assert isinstance(told, SpeechConfirmed)
-    assert number == 10, "the sixth at or above 0.93"
+    told = (stage.judge(window) for window in heard)
+    return next((i for i, what in enumerate(told) if isinstance(what, SpeechConfirmed)), None)
+
+
+def test_by_default_six_sure_windows_of_ten_that_overlap_by_half_confirm() -> None:
+    assert first_yes(overlapping(*[0.94, 0.94, 0.7] * 5)) == 7, "the sixth at or above 0.93"
+    assert first_yes(overlapping(*[0.94, 0.7] * 20)) is None, "five of ten"
+
+
+def test_by_default_ten_likely_windows_of_sixteen_confirm_as_well() -> None:
+    """A soft voice, or one in noise, of which the model is never sure."""
+    assert first_yes(overlapping(*[0.85, 0.7] * 4, *[0.85] * 10)) == 13, "the tenth at 0.8"
+    assert first_yes(overlapping(*[0.85, 0.7] * 40)) is None, "eight of sixteen"
+
+
+@pytest.mark.parametrize(("p", "n", "of"), [(1.1, 4, 6), (0.0, 4, 6), (0.9, 0, 6), (0.9, 7, 6)])
+def test_evidence_out_of_range_is_refused(p: float, n: int, of: int) -> None:
+    with pytest.raises(FrameError, match=f"{n} of {of} windows at {p}"):
+        Evidence(p, n, of)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"confirm_p": 1.1}, "confirm_p 1.1"),
-        ({"reject_p": 0.95}, "reject_p is 0.95"),
-        ({"confirm_windows": 13}, "confirm_windows is 13 of 12"),
+        ({"confirm": []}, "no evidence would confirm"),
+        ({"reject_p": 0.85}, "reject_p is 0.85"),
+        ({"reject_p": 0.0}, "reject_p is 0.0"),
         ({"reject_ms": 0}, "reject_ms is 0"),
     ],
 )

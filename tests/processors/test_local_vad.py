@@ -75,7 +75,7 @@ def heard_by(
     return frames
 
 
-def edges(frames: list[Frame]) -> list[Frame]:
+def edges(frames: list[Frame]) -> list[SpeechStarted | SpeechStopped]:
     return [frame for frame in frames if isinstance(frame, SpeechStarted | SpeechStopped)]
 
 
@@ -216,9 +216,43 @@ def test_a_disarmed_first_stage_leaves_the_second_and_comes_back_when_it_is_quie
     told_of = told(heard_by(LocalVad(), noise + word() + quiet + word(), [240], 24_000))
     at = [isinstance(frame, Problem) for frame in told_of].index(True)
     # The suspicion that was open then has still been answered.
-    first, *rest = [frame for frame in told_of[at + 1 :] if not isinstance(frame, SpeechRejected)]
-    assert isinstance(first, SpeechConfirmed), "nobody asked: the first stage is disarmed"
-    assert any(isinstance(frame, SpeechStarted) for frame in rest)
+    first, second, *rest = [
+        frame for frame in told_of[at + 1 :] if not isinstance(frame, SpeechRejected)
+    ]
+    assert isinstance(first, SpeechStarted)
+    assert first.source == "silero", "the first stage is disarmed"
+    assert isinstance(second, SpeechConfirmed)
+    assert any(isinstance(frame, SpeechStarted) and frame.source == "local" for frame in rest)
+
+
+def test_where_the_first_stage_is_disarmed_the_second_tells_the_end() -> None:
+    noise = (hiss(24_000, 300) + silence(24_000 // 4)) * 12
+    frames = heard_by(LocalVad(), noise + word(), [240], 24_000)
+    at = [isinstance(frame, Problem) for frame in frames].index(True)
+    slow = [edge for edge in edges(frames[at:]) if edge.source == "silero"]
+    assert [type(edge) for edge in slow] == [SpeechStarted, SpeechStopped]
+
+
+def test_a_word_that_begins_while_the_first_stage_hangs_on_is_heard_to_begin() -> None:
+    """A click is rejected after 192 ms, and webrtcvad calls what follows it the same sound."""
+    with WavReader(HELLO) as wav:
+        said = b"".join(wav.read_at(24_000))
+    burst = silence(24_000) + hiss(24_000, 300)
+    frames = told(heard_by(LocalVad(), burst + said + silence(12_000), [240], 24_000))
+    _, first, rejected, second, confirmed, *_ = frames
+    assert isinstance(first, SpeechStarted)
+    assert isinstance(rejected, SpeechRejected)
+    assert isinstance(second, SpeechStarted)
+    assert (first.source, second.source) == ("local", "silero")
+    assert isinstance(confirmed, SpeechConfirmed)
+    assert confirmed.onset_sample == second.onset_sample
+
+
+def test_no_end_is_told_twice() -> None:
+    """The first stage tells the end where it has heard the beginning."""
+    heard = edges(heard_by(LocalVad(), word() * 3, [240], 24_000))
+    assert {edge.source for edge in heard} == {"local"}
+    assert [type(edge) for edge in heard] == [SpeechStarted, SpeechStopped] * (len(heard) // 2)
 
 
 def test_a_long_turn_of_the_user_does_not_disarm_the_first_stage() -> None:
