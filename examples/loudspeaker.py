@@ -51,7 +51,7 @@ def user(path: Path) -> Path:
     voice = default_voice()
     path.parent.mkdir(exist_ok=True)
     writer = WavWriter(path, 24_000)
-    writer.write(voice.speak("Tell me a story.") + silence(66_000) + voice.speak("Wait, stop."))
+    writer.write(voice.speak("Tell me a story.") + silence(72_000) + voice.speak("Wait, stop."))
     writer.close()
     return path
 
