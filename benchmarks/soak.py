@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 from functools import partial
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
@@ -346,23 +347,39 @@ def _by_part(soaked: Soaked) -> str:
     return " ".join(f"{kib / 1024:.1f}" for kib in soaked.memory_kib)
 
 
+def _report(soaked: Soaked) -> dict[str, float]:
+    return {
+        "count": soaked.turns,
+        "MiB grown": round(soaked.growth_kib / 1024, 1),
+        "MiB at most": round(soaked.peak_kib / 1024, 1),
+        "answers missing": soaked.turns - soaked.drained,
+        "samples missing": soaked.made_samples - soaked.heard_samples,
+    }
+
+
 def main() -> int:
     """Both, with what was asked for."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--hours", type=float, default=24)
     parser.add_argument("--calls", type=int, default=10_000)
+    parser.add_argument("--report", type=Path, help="JSON file for the figures")
     asked = parser.parse_args()
     wrong: list[str] = []
+    report: dict[str, float] = {}
     if asked.hours:
         day = long_call(asked.hours)
         show(f"A call of {asked.hours:g} hours", _figures(day, "turns"))
         print(f"memory at each session's first answer and at the end, MiB: {_by_part(day)}")
         wrong += inexact(day, ANSWER_MS) + grown(day)
+        report = _report(day)
     if asked.calls:
         calls = many_calls(asked.calls)
         show(f"{asked.calls} calls one after another", _figures(calls, "calls"))
         print(f"memory after each part, MiB: {_by_part(calls)}")
         wrong += inexact(calls, 200) + grown(calls)
+        report = _report(calls)
+    if asked.report is not None:
+        asked.report.write_text(json.dumps(report), "utf-8")
     for what in wrong:
         print(f"wrong: {what}")
     return 1 if wrong else 0

@@ -1,9 +1,9 @@
 """How much later a tool with effects runs because it waits for its turn to be committed.
 
 Whole calls in virtual time against the embedded server: the user asks for something, the model says
-"One moment" and calls the tool. How long the service takes to its first sound is drawn from three
-profiles, log-normal: fast (median 0.45 s), usual (0.9 s), slow (1.8 s). The floor is the same call
-without `Turns`: there the tool runs when the model calls it.
+"One moment" and calls the tool. How long the service takes to its first sound is drawn from the
+profiles of `framepipe.bench.service`. The floor is the same call without `Turns`: there the tool
+runs when the model calls it.
 
     python -m benchmarks.tool_wait [calls of each profile]
 """
@@ -13,12 +13,11 @@ from __future__ import annotations
 import math
 import sys
 from functools import partial
-from random import Random
 
 from benchmarks.measure import Figure, show
 from framepipe import Frame, Pipeline, ToolCall
+from framepipe.bench.service import Service
 from framepipe.clock import now_ns
-from framepipe.realtime.answer_plan import Pace
 from framepipe.realtime.mind import Scripted, ToolUse, Words, given_words
 from framepipe.realtime.server import ServerSettings, server_in_process
 from framepipe.realtime.session import SessionSettings, Transcription
@@ -28,14 +27,11 @@ from framepipe.realtime.window_detectors import LoudWindows
 from framepipe.testing import Pause, ScriptedUser, Speech, run_virtual
 from framepipe_processors import BargeIn, LocalVad, Playout, Realtime, Turns, WavSink
 
-PROFILES = {"fast": (0.45, 0.3), "usual": (0.9, 0.35), "slow": (1.8, 0.35)}
-"""Median in seconds and spread of the time to the first sound."""
-
 SPEECH_END_MS = 1_100
 VOICE = ShippedClips()
 
 
-async def call(first_ms: float, *, turns: bool) -> tuple[float, float]:
+async def call(service: Service, seed: int, *, turns: bool) -> tuple[float, float]:
     """When the tool was called by the model, and when it ran: milliseconds after the last word."""
     called: list[float] = []
     ran: list[float] = []
@@ -56,7 +52,8 @@ async def call(first_ms: float, *, turns: bool) -> tuple[float, float]:
         ears=given_words(["please book it"]),
         voice=VOICE,
         detector=LoudWindows,
-        pace=Pace(first_audio_ms=(first_ms, first_ms)),
+        pace=service.pace,
+        seed=seed,
     )
     session = SessionSettings(transcription=Transcription())
     async with server_in_process(settings) as server:
@@ -77,24 +74,22 @@ async def call(first_ms: float, *, turns: bool) -> tuple[float, float]:
 def figures(n: int = 40) -> list[Figure]:
     """What waiting adds, of ``n`` calls with each profile."""
     made: list[Figure] = []
-    for name, (median_s, spread) in PROFILES.items():
-        draw = Random(name)
+    for service in Service:
         added: list[float] = []
         floor = 0.0
-        for number in range(n):
-            first_ms = 1_000 * median_s * math.exp(spread * draw.gauss())
-            called, ran = run_virtual(partial(call, first_ms, turns=True))
+        for seed in range(n):
+            called, ran = run_virtual(partial(call, service, seed, turns=True))
             added.append(ran - called)
-            if not number:
-                called, ran = run_virtual(partial(call, first_ms, turns=False))
+            if not seed:
+                called, ran = run_virtual(partial(call, service, seed, turns=False))
                 floor = ran - called
         added.sort()
         p95 = added[math.ceil(0.95 * n) - 1]
-        goals = (0.0, 400.0) if name == "usual" else (None, None)
+        goals = (0.0, 400.0) if service is Service.USUAL else (None, None)
         made += [
-            Figure(f"{name} service, without Turns", floor, "ms"),
-            Figure(f"{name} service, added, p50", added[n // 2], "ms", goals[0]),
-            Figure(f"{name} service, added, p95", p95, "ms", goals[1]),
+            Figure(f"{service.value} service, without Turns", floor, "ms"),
+            Figure(f"{service.value} service, added, p50", added[n // 2], "ms", goals[0]),
+            Figure(f"{service.value} service, added, p95", p95, "ms", goals[1]),
         ]
     return made
 

@@ -1,25 +1,24 @@
 """Whole conversations: nothing of a cut answer is heard, and the server is told the truth.
 
-``make prove`` holds a thousand of them.
+``make prove`` holds some thousand of them.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
-import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from framepipe.testing import run_virtual
 from tests.conversations import BLOCK_MS, converse, late_audio_ms, worst_truncation_ms
-
-ASKED = os.environ.get("FRAMEPIPE_EXAMPLES", "")
-N_CONVERSATIONS = min(int(ASKED), 10_000) // 2 if ASKED.isdigit() else 12
+from tests.examples import about
 
 
-@pytest.mark.parametrize("seed", range(N_CONVERSATIONS))
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=about(12))
 def test_a_cut_answer_is_not_heard_and_is_truncated_where_it_was_heard(
-    seed: int, record_property: Callable[[str, object], None]
+    record_property: Callable[[str, object], None], seed: int
 ) -> None:
     conversation = run_virtual(converse, seed)
     record_property("late ms", late_audio_ms(conversation))

@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from framepipe.bench.service import Service
+
 FLOOR_DBFS = -65.0  # as in `clips`, which loads NumPy: help must not wait for that
 
 WORST = 6
@@ -103,6 +105,10 @@ def turns(
     wrong: Annotated[
         bool, typer.Option("--wrong", help="Name the dialogues that did not come out right.")
     ] = False,
+    service: Annotated[
+        Service, typer.Option(help="How long it takes to its first sound: 0.45, 0.9 or 1.8 s.")
+    ] = Service.USUAL,
+    seed: Annotated[int, typer.Option(help="Of the service's pace.")] = 0,
     processes: Annotated[int, typer.Option(help="How many work at it.")] = 2,
 ) -> None:
     """What cool-down, waiting tools and corrections buy, on scripted dialogues."""
@@ -127,12 +133,17 @@ def turns(
         task = bar.add_task("dialogues", total=None)
         calls = run_calls(
             dialogues,
+            service=service,
+            seed=seed,
             processes=processes,
             progress=lambda done, of: bar.update(task, completed=done, total=of),
         )
     for table in (result_table, cost_table, kinds_table):
         console.print(table(calls))
-    console.print("In brackets 95 % intervals, one dialogue counting as one observation.")
+    console.print(
+        f"A {service.value} service. In brackets 95 % intervals, one dialogue counting as one "
+        "observation."
+    )
     if wrong:
         for line in wrong_calls(calls):
             console.print(line, highlight=False, soft_wrap=True)

@@ -16,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from enum import Enum
 from functools import partial
 from typing import Any, Final
+from zlib import crc32
 
 import anyio
 from attrs import define, field, frozen
@@ -23,6 +24,7 @@ from attrs import define, field, frozen
 from framepipe import Frame, Pipeline
 from framepipe.bench.corpus import Dialogue, Trip
 from framepipe.bench.scripted_user import QUIET_MS, CorpusUser, Said, ears_for, ms_of
+from framepipe.bench.service import Service
 from framepipe.clock import now_ns
 from framepipe.conversation.endpointing import GrowingSilence
 from framepipe.conversation.relations import SpokenCorrections
@@ -121,6 +123,8 @@ def run_calls(
     dialogues: Sequence[Dialogue],
     *,
     policies: Sequence[Policy] = tuple(Policy),
+    service: Service = Service.USUAL,
+    seed: int = 0,
     processes: int = 2,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> list[Call]:
@@ -129,6 +133,8 @@ def run_calls(
     Args:
         dialogues: What is said.
         policies: How turns are taken.
+        service: How fast it answers.
+        seed: Of its pace, which is the same with each policy.
         processes: How many work at it, 1 or more; 1 stays in this process.
         progress: Is told how many dialogues are done, and of how many.
 
@@ -138,7 +144,7 @@ def run_calls(
     if processes < 1:
         raise FrameError(f"processes is {processes}; it must be 1 or more")
     calls: list[Call] = []
-    hold = partial(hold_all, policies=tuple(policies))
+    hold_each = partial(hold_all, policies=tuple(policies), service=service, seed=seed)
 
     def collect(done: Iterable[list[Call]]) -> list[Call]:
         for number, some in enumerate(done, 1):
@@ -147,19 +153,23 @@ def run_calls(
         return calls
 
     if processes == 1:
-        return collect(map(hold, dialogues))
+        return collect(map(hold_each, dialogues))
     with ProcessPoolExecutor(processes) as pool:
-        return collect(pool.map(hold, dialogues))
+        return collect(pool.map(hold_each, dialogues))
 
 
-def hold_all(dialogue: Dialogue, policies: Sequence[Policy]) -> list[Call]:
+def hold_all(
+    dialogue: Dialogue, policies: Sequence[Policy], service: Service, seed: int
+) -> list[Call]:
     """Hold one dialogue with each policy."""
-    return [hold(dialogue, policy) for policy in policies]
+    return [hold(dialogue, policy, service, seed) for policy in policies]
 
 
-def hold(dialogue: Dialogue, policy: Policy) -> Call:
+def hold(
+    dialogue: Dialogue, policy: Policy, service: Service = Service.USUAL, seed: int = 0
+) -> Call:
     """Hold one dialogue with one policy, in virtual time."""
-    return run_virtual(_converse, dialogue, policy)
+    return run_virtual(_converse, dialogue, policy, service, seed)
 
 
 # --- one call -----------------------------------------------------------------------------------
@@ -217,11 +227,16 @@ class _Watcher:
             self.revoked_ns.append(now_ns())
 
 
-async def _converse(dialogue: Dialogue, policy: Policy) -> Call:
+async def _converse(dialogue: Dialogue, policy: Policy, service: Service, seed: int) -> Call:
     office, watcher = _Office(), _Watcher()
     user, sink = CorpusUser(dialogue), WavSink(block_ms=40)
     settings = ServerSettings(
-        mind=Booking(), voice=ShippedClips(), detector=LoudWindows, ears=ears_for(dialogue)
+        mind=Booking(),
+        voice=ShippedClips(),
+        detector=LoudWindows,
+        ears=ears_for(dialogue),
+        pace=service.pace,
+        seed=crc32(f"{dialogue.name} {seed}".encode()),
     )
     async with server_in_process(settings) as server:
         pipeline = Pipeline(user, *_stages(policy, server.connect, office), sink)

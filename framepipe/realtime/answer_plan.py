@@ -52,11 +52,47 @@ class PaceError(FramepipeError, ValueError):
 
 
 @frozen(kw_only=True)
+class LogNormal:
+    """A length of time that is mostly near its median and now and then much longer.
+
+    Attributes:
+        median_ms: Above 0.
+        spread: Standard deviation of its logarithm, 0 or more: with 0.35 one of twenty is longer
+            than 1.8 times the median.
+
+    Raises:
+        PaceError: One of them is not in its range.
+    """
+
+    median_ms: float
+    spread: float
+
+    def __attrs_post_init__(self) -> None:
+        if not (self.median_ms > 0 and self.spread >= 0):
+            raise PaceError(
+                f"a median of {self.median_ms:g} ms with a spread of {self.spread:g}; the median "
+                "must be above 0, the spread 0 or more"
+            )
+
+
+Length: TypeAlias = tuple[float, float] | LogNormal
+"""Least and most milliseconds, all between them alike; or what the longer ones are rarer in."""
+
+
+def drawn_ms(length: Length, chance: Random) -> float:
+    """A length of time, by chance."""
+    if isinstance(length, LogNormal):
+        return length.median_ms * math.exp(length.spread * chance.gauss(0, 1))
+    return chance.uniform(*length)
+
+
+@frozen(kw_only=True)
 class Pace:
     """How fast the embedded server answers, and how slowly it stops.
 
     Attributes:
-        first_audio_ms: From ``response.created`` to the first delta: least and most.
+        first_audio_ms: From ``response.created`` to the first delta: least and most, or a
+            `LogNormal`, as it is with the service.
         generation_speed: Audio sent per real time after it: least and most.
         cancel_latency_ms: From a cancel to the closing events.
         late_deltas: Whether deltas still come between a client's cancel and the closing events.
@@ -67,7 +103,7 @@ class Pace:
         PaceError: A bound is out of order, negative, or a speed of 0.
     """
 
-    first_audio_ms: tuple[float, float] = (250, 500)
+    first_audio_ms: Length = (250, 500)
     generation_speed: tuple[float, float] = (8, 12)
     cancel_latency_ms: int = 200
     late_deltas: bool = True
@@ -75,7 +111,10 @@ class Pace:
 
     def __attrs_post_init__(self) -> None:
         for name, low in (("first_audio_ms", 0.0), ("generation_speed", 0.01)):
-            least, most = getattr(self, name)
+            bounds: Length = getattr(self, name)
+            if isinstance(bounds, LogNormal):
+                continue
+            least, most = bounds
             if not low <= least <= most:
                 raise PaceError(f"{name} is {least} to {most}; {low:g} <= least <= most is needed")
         if self.cancel_latency_ms < 0:
@@ -200,7 +239,7 @@ def paced(
     """
     planned: list[Planned] = []
     now_ms = 0.0
-    first_ms = chance.uniform(*pace.first_audio_ms)
+    first_ms = drawn_ms(pace.first_audio_ms, chance)
     speed = chance.uniform(*pace.generation_speed)
     for index, content in enumerate(contents):
         if index:

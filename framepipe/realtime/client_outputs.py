@@ -158,6 +158,13 @@ def problem(code: str, message: str, at_ns: int, *, fatal: bool = False) -> Prob
     return Problem(where="realtime", code=code, message=message, fatal=fatal, at_ns=at_ns)
 
 
+def broke_off(response: wire.Response) -> bool:
+    """The service ended it in the middle, and not because the user spoke: that is no fault."""
+    details = response.status_details
+    interrupted = details is not None and details.reason == "turn_detected"
+    return response.status in ("cancelled", "incomplete") and not interrupted
+
+
 def why_failed(response: wire.Response) -> str:
     """What the service says of a response that failed."""
     error = response.status_details.error if response.status_details is not None else UNSET

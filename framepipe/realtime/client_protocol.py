@@ -57,6 +57,7 @@ from framepipe.realtime.client_outputs import (
     ResponseEnded,
     Send,
     Updated,
+    broke_off,
     problem,
     usage_of,
     why_failed,
@@ -680,7 +681,7 @@ class ClientProtocol:
         if not was_killed:  # its words ran ahead of a sound that ends somewhere
             for part in self._parts.of_response(response.id):
                 self._record.agent_done(part.item_id)
-                part.broke_off = response.status in ("cancelled", "incomplete")
+                part.broke_off = broke_off(response)
         for item in response.output:
             note_item(answer, item)
         if self._calls.ended(response.id):

@@ -30,6 +30,7 @@ from framepipe.realtime.answer_plan import (
     Sound,
     audio_tokens_out,
     contents_of,
+    drawn_ms,
     limited,
     paced,
     text_tokens,
@@ -253,7 +254,7 @@ class ServerResponses:
             end_ns = self._agenda.now_ns + planned.after_ns
             self._agenda.plan(end_ns, self._stepping(running, planned), owner)
         if not running.contents:
-            end_ns += self._agenda.drawn_ns(self._pace.first_audio_ms)
+            end_ns += round(drawn_ms(self._pace.first_audio_ms, self._agenda.chance) * MS)
         self._agenda.plan(end_ns, lambda: self._finish(running, by_cancel=False), owner)
 
     def _question(self, params: ResponseParams) -> Question:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from framepipe.bench.corpus import Dialogue, checkout_corpus, read_corpus
 from framepipe.bench.scripted_user import BLOCK_MS, CorpusUser, Script, WordEars, ears_for
+from framepipe.bench.service import Service
 from framepipe.bench.turns import Policy, hold
 from framepipe.cli import app
 from framepipe.frames import AudioIn
@@ -99,9 +100,18 @@ def test_a_plain_call_comes_out_right_with_every_policy() -> None:
         assert len(call.gaps_ms) == 2
 
 
-def test_a_short_silence_cuts_off_who_thinks_for_long() -> None:
+def test_a_slower_service_is_heard_later_and_a_seed_is_a_service_of_its_own() -> None:
+    def gaps_ms(service: Service, seed: int = 0) -> tuple[float, ...]:
+        return hold(dialogue("one-breath"), Policy.COOL_DOWN, service, seed).gaps_ms
+
+    assert gaps_ms(Service.FAST) < gaps_ms(Service.USUAL) < gaps_ms(Service.SLOW)
+    assert gaps_ms(Service.USUAL) == gaps_ms(Service.USUAL)
+    assert gaps_ms(Service.USUAL, 1) != gaps_ms(Service.USUAL, 2)
+
+
+def test_a_short_silence_and_a_fast_service_cut_off_who_thinks_for_long() -> None:
     short, long = (
-        hold(dialogue("long-thought-before-no"), policy)
+        hold(dialogue("long-thought-before-no"), policy, Service.FAST)
         for policy in (Policy.SERVER_500, Policy.SERVER_800)
     )
     assert short.cut_offs == 1

@@ -12,6 +12,7 @@ from framepipe import Frame
 from framepipe.testing.graphs import RandomPipeline, pipelines
 from framepipe.testing.machine import Draw, PipelineMachine
 from framepipe.testing.strangers import Note, Piece
+from tests.examples import about
 
 
 class EngineMachine(PipelineMachine):
@@ -45,6 +46,4 @@ class EngineMachine(PipelineMachine):
 
 
 TestEngine = EngineMachine.TestCase
-TestEngine.settings = settings(
-    max_examples=max(100, settings().max_examples), stateful_step_count=20
-)
+TestEngine.settings = settings(max_examples=about(100), stateful_step_count=20)

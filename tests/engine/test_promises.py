@@ -31,6 +31,7 @@ from framepipe.graph import flatten
 from framepipe.runner import running
 from framepipe.testing import run_virtual
 from tests.engine.kit import Call, Nod, Note, Other, Piece, Plain, Sink, Slow
+from tests.examples import about
 
 numbers = st.lists(st.integers(0, 99), max_size=20)
 
@@ -625,7 +626,7 @@ def test_g9_a_frame_visits_only_stages_that_want_it(hops: int) -> None:
 
 
 @given(capacity=st.integers(1, 8), per_turn=st.integers(1, 8), turns=st.integers(150, 200))
-@settings(max_examples=10)
+@settings(max_examples=about(10))
 def test_g9_memory_does_not_grow_with_the_length_of_a_call(
     capacity: int, per_turn: int, turns: int
 ) -> None:

@@ -30,6 +30,7 @@ from framepipe.realtime.answers import Answer, AnswerBook, Cut, UserItem
 from framepipe.realtime.client_outputs import OpenTurn, Output, Send
 from framepipe.realtime.client_protocol import MARK, ClientProtocol
 from framepipe.realtime.session import SessionSettings
+from tests.examples import about
 
 MS = 1_000_000
 SILENCE_MS = 500
@@ -397,7 +398,7 @@ class ArrivalMachine(AnswersMachine):
 
 
 TestAnswers = AnswersMachine.TestCase
-TestAnswers.settings = settings(settings.default, max_examples=50, stateful_step_count=30)
+TestAnswers.settings = settings(settings.default, max_examples=about(50), stateful_step_count=30)
 
 
 def _a_turn_that_the_service_does_not_answer(machine: AnswersMachine) -> None:

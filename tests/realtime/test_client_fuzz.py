@@ -20,6 +20,7 @@ from framepipe.realtime import events as wire
 from framepipe.realtime.client_outputs import OpenTurn, Output, Send
 from framepipe.realtime.client_protocol import ClientProtocol
 from framepipe.realtime.session import SessionSettings
+from tests.examples import about
 from tests.realtime_service import Mic, Service, call
 
 POOLS: dict[str, list[str]] = {
@@ -219,7 +220,7 @@ def test_no_events_in_any_order_break_the_client_or_make_it_wait_for_ever(
         client.perform(client.protocol.advance(client.now_ns))
 
 
-@settings(max_examples=15)
+@settings(max_examples=about(15))
 @given(texts=st.lists(server_events(), min_size=5, max_size=15), seed=st.integers(0, 9))
 def test_the_client_does_not_grow_with_what_a_server_says(texts: list[str], seed: int) -> None:
     """The same events again and again, under ever new names."""
@@ -239,7 +240,7 @@ def test_the_client_does_not_grow_with_what_a_server_says(texts: list[str], seed
     assert size_after(1_200) <= size_after(600) + 60
 
 
-@settings(max_examples=25)
+@settings(max_examples=about(25))
 @given(texts=st.lists(server_events(), min_size=10, max_size=30))
 def test_a_call_with_a_server_that_says_anything_ends_as_calls_end(texts: list[str]) -> None:
     async def babbles(service: Service) -> None:

@@ -50,11 +50,18 @@ def created(response_id: str, **fields: object) -> wire.ResponseCreated:
 
 
 def done(
-    response_id: str, status: str = "completed", output: list[wire.Item] | None = None
+    response_id: str,
+    status: str = "completed",
+    output: list[wire.Item] | None = None,
+    reason: str | None = None,
 ) -> wire.ResponseDone:
     return wire.ResponseDone(
         response=wire.Response(
-            id=response_id, status=status, conversation_id="conv", output=output or []
+            id=response_id,
+            status=status,
+            status_details=None if reason is None else wire.StatusDetails(reason=reason),
+            conversation_id="conv",
+            output=output or [],
         )
     )
 
@@ -222,6 +229,24 @@ def test_a_response_that_ends_early_closes_its_open_parts() -> None:
     call = answering_call()
 
     assert AudioDone(turn=1, item_id="A1", n_samples=9_600) in call.receive(done("R1", "failed"))
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "said"),
+    [
+        ("incomplete", "max_output_tokens", ["answer_incomplete"]),
+        ("cancelled", None, ["answer_incomplete"]),
+        ("cancelled", "turn_detected", []),
+        ("completed", None, []),
+    ],
+)
+def test_an_answer_that_broke_off_by_itself_is_reported_when_it_was_heard_to_there(
+    status: str, reason: str | None, said: list[str]
+) -> None:
+    call = answering_call()
+    call.receive(delta("R1", 400), done("R1", status, reason=reason))
+    outputs = call.protocol.settle(heard(9_600, 9_600, complete=True), 0)
+    assert [one.code for one in outputs if isinstance(one, Problem)] == said
 
 
 def test_server_positions_become_capture_samples() -> None:

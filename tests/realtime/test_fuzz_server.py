@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from framepipe.realtime.events import CLIENT_EVENT_TYPES, decode_client, encode_audio
 from framepipe.realtime.mind import Scripted, ToolUse, given_words
+from tests.examples import about
 from tests.realtime.test_server_protocol import SILENCE, SPEECH, Client, types
 
 AUDIO = st.sampled_from(
@@ -158,7 +159,7 @@ def reachable_bytes(value: Any, seen: set[int] | None = None) -> int:
     return sum(reachable_bytes(one, seen) for one in inner)
 
 
-@settings(max_examples=80)
+@settings(max_examples=about(80))
 @given(steps=STEPS)
 def test_no_client_breaks_the_server_and_every_wrong_event_is_answered(
     steps: list[tuple[str, int]],

@@ -18,6 +18,7 @@ from framepipe.realtime import events as wire
 from framepipe.realtime.answers import Answer, AnswerBook, Wish
 from framepipe.realtime.client_outputs import OpenTurn, Output, Withdraw
 from framepipe.realtime.client_protocol import REVOKED
+from tests.examples import about
 from tests.realtime.test_answers_machine import MS, AnswersMachine, Reply, Spoken
 
 
@@ -206,7 +207,9 @@ class HastyMachine(RevokingMachine):
 
 
 TestRevocations = RevokingMachine.TestCase
-TestRevocations.settings = settings(settings.default, max_examples=50, stateful_step_count=30)
+TestRevocations.settings = settings(
+    settings.default, max_examples=about(50), stateful_step_count=30
+)
 
 
 def _our_ask_is_late_and_its_turn_void(machine: RevokingMachine) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from framepipe.realtime import server_conversation, server_hearing
-from framepipe.realtime.answer_plan import Pace, PaceError
+from framepipe.realtime.answer_plan import Content, LogNormal, Pace, PaceError, Say, paced
 from framepipe.realtime.events import (
     CLIENT_EVENT_TYPES,
     KnownServerEvent,
@@ -581,6 +582,26 @@ def test_an_answer_comes_as_fast_as_the_service_and_faster_than_it_plays(seed: i
 def test_a_pace_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(PaceError, match=next(iter(wrong))):
         Pace(**wrong)
+
+
+@pytest.mark.parametrize(("median_ms", "spread"), [(0, 0.3), (900, -0.1)])
+def test_a_log_normal_length_that_cannot_be_is_refused(median_ms: float, spread: float) -> None:
+    with pytest.raises(PaceError, match=f"median of {median_ms}"):
+        LogNormal(median_ms=median_ms, spread=spread)
+
+
+def test_a_first_sound_that_is_log_normal_comes_about_its_median() -> None:
+    def first_ms(seed: int) -> float:
+        pace = Pace(first_audio_ms=LogNormal(median_ms=900, spread=0.35))
+        return next(
+            one.after_ns / 1e6
+            for one in paced([Content(kind="text", text="Hi.")], pace, Random(seed))
+            if isinstance(one.step, Say)
+        )
+
+    drawn = sorted(first_ms(seed) for seed in range(400))
+    assert 850 < drawn[200] < 950
+    assert 1_400 < drawn[380] < 1_800, "exp(1.645 x 0.35) = 1.78 medians"
 
 
 def test_the_same_seed_gives_the_same_session_and_another_seed_another() -> None:

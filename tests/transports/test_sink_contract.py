@@ -31,6 +31,7 @@ from framepipe.conversation.remote_speaker import (
 from framepipe.conversation.speaker import SpeakerCore
 from framepipe.frames import AudioOut, Interrupt, Mute, Unmute
 from framepipe_processors.transports.sound_card import SoundCardSpeaker
+from tests.examples import about
 
 RATE_HZ = 24_000
 BLOCK = 240
@@ -305,7 +306,7 @@ _STEPS = st.lists(
 
 @pytest.mark.parametrize("kind", ["card", "page"])
 @given(steps=_STEPS)
-@settings(max_examples=40)
+@settings(max_examples=about(40))
 def test_every_speaker_does_what_the_file_does(
     kind: str, node: Node, steps: list[tuple[str, int]]
 ) -> None:
