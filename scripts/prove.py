@@ -9,9 +9,11 @@
 Files of tests run in processes of their own, one a core, beside the soak. Each runs twice: first
 with few examples, whose time says how many fit into its share of what is left, then with those and
 with another seed. What several promises name runs once and counts for each of them. Counted is what
-ran, not what was asked for. The table that is printed has a row for each promise: examples that
-passed, the worst figure that a test measured, and the verdict. A promise without a test, or one whose
-tests are not there, is an error.
+ran, not what was asked for.
+
+The table that is printed has a row for each promise: examples that passed, the worst figure that a
+test measured, and the verdict. A promise without a test, or one whose tests are not there, is an
+error.
 """
 
 from __future__ import annotations
