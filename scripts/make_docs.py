@@ -162,6 +162,7 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
             "framepipe.conversation.playback_tap",
             "framepipe.conversation.mic_gate",
             "framepipe.detectors.level_gate",
+            "framepipe.detectors.echo_level",
             "framepipe.conversation.remote_speaker",
         ),
     ),

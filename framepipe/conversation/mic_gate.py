@@ -138,8 +138,8 @@ class MicGateCore:
     def __init__(
         self,
         *,
-        pre_roll_ms: int = 600,
-        prefix_ms: int = 500,
+        pre_roll_ms: int = 700,
+        prefix_ms: int = 650,
         close_ms: int = 192,
         tail_ms: int = 300,
     ) -> None:

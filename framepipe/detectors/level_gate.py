@@ -1,18 +1,8 @@
 """Is that the user, or the agent's own voice out of the loudspeaker?
 
 A detector of speech cannot tell: the agent's voice is speech. Its level can: an echo comes back
-weaker than it went out, by a *return loss* that changes little within a call. So a frame of the
-microphone counts as near-end only if it is louder than the loudest that was played in the last
-300 ms, less the return loss, and 6 dB more.
-
-The return loss is learned while the agent talks: the 5th percentile of (played − heard) over its
-last four seconds. Two things keep that from going wrong:
-
-- Only what was played within 15 dB of the loudest of late is learned from. Where the agent is
-  soft, the microphone hears the room, and the difference says nothing of the echo.
-- It is never believed to be less than 10 dB. Until 500 ms were learned, that is also what it is
-  taken for. So a user who talks over the first words of a call, or talks on over the agent, is
-  heard by the gate when loud, instead of being learned as an echo and not being heard at all.
+weaker than it went out. So a frame of the microphone counts as near-end only if it is louder than
+the loudest echo that is to be expected (`framepipe.detectors.echo_level`), and 6 dB more.
 
 Sans-IO: levels and samples in, an answer for each stretch of samples out. Positions are samples of
 the capture clock, times are engine time; nothing ticks.
@@ -24,7 +14,6 @@ Source: the rule and its numbers are measured on echoes of -10 to -50 dB; see
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, insort
 from collections import deque
 from typing import Final
 
@@ -32,27 +21,16 @@ import numpy as np
 from attrs import evolve
 
 from framepipe.audio import FULL_SCALE, mixed_to_mono, samples_of
+from framepipe.detectors.echo_level import FRAME_MS, EchoLevel
 from framepipe.detectors.silero import Window
 from framepipe.detectors.webrtc import Verdict
 from framepipe.errors import FrameError
 from framepipe.frames import NS_PER_S
 
-FRAME_MS: Final = 10
-"""Length of the frames that are compared."""
-
-PERCENTILE: Final = 0.05
-"""Place of the return loss among the differences: nearly the least, and robust against a click."""
-
-LEARN_WITHIN_DB: Final = 15.0
-"""Below the loudest of late by more than this, what was played teaches nothing."""
-
-_PEAK_FALLS_DB: Final = 0.02  # a frame: the loudest of late is forgotten at 2 dB a second
 _FLOOR_RISES_DB: Final = 0.05  # a frame: speech has a pause every second or two
 _SILENT_DBFS: Final = -90.0
 _TAIL_NS: Final = 1_000_000_000  # longer than a detector hangs on to an echo
 _KEPT_FRAMES: Final = 200  # whoever asks, asks within the two seconds after
-
-_NS_PER_MS: Final = 1_000_000
 
 
 class LevelGate:
@@ -75,7 +53,7 @@ class LevelGate:
             needs an echo canceller or headphones.
 
     Attributes:
-        return_loss_db: What is believed of the echo now.
+        echo: What is believed of it now.
         floor_dbfs: What is believed of the room: the softest frame of late.
 
     Raises:
@@ -95,8 +73,9 @@ class LevelGate:
         window_hold_ms: int = 24,
         least_loss_db: float = 10.0,
     ) -> None:
+        if not FRAME_MS <= reach_ms <= 2_000:
+            raise FrameError(f"reach_ms is {reach_ms}; it must be {FRAME_MS} to 2,000")
         for name, value in (
-            ("reach_ms", reach_ms),
             ("learn_ms", learn_ms),
             ("hold_ms", hold_ms),
             ("window_hold_ms", window_hold_ms),
@@ -108,25 +87,17 @@ class LevelGate:
         if rate_hz <= 0 or rate_hz * FRAME_MS % 1000:
             raise FrameError(f"{FRAME_MS} ms at {rate_hz} Hz is not whole samples")
         self.rate_hz, self.channels = rate_hz, channels
-        self.return_loss_db = least_loss_db
+        self.echo = EchoLevel(
+            reach_ms=reach_ms, learn_ms=learn_ms, span_ms=span_ms, least_loss_db=least_loss_db
+        )
         self.floor_dbfs = 0.0
         self._margin_db = margin_db
-        self._least_loss_db = least_loss_db
-        self._reach_ns = reach_ms * _NS_PER_MS
-        self._learn_frames = learn_ms // FRAME_MS
-        self._span_frames = span_ms // FRAME_MS
         self._hold_samples = rate_hz * hold_ms // 1000
         self._window_hold_samples = rate_hz * window_hold_ms // 1000
         self._frame_samples = rate_hz * FRAME_MS // 1000
         self._full_power = float(self._frame_samples * FULL_SCALE**2)
-        # What was played: falling levels, so that the first is the loudest within reach.
-        self._played: deque[tuple[int, float]] = deque()
         self._played_ns = -_TAIL_NS
         self._is_used = False
-        self._peak_dbfs = -math.inf
-        # What came back: the same differences by age and by size.
-        self._by_age: deque[float] = deque()
-        self._by_size: list[float] = []
         # What was heard: from where to where the gate looked, and the frames that counted there.
         self._rest = b""
         self._next = 0
@@ -143,12 +114,9 @@ class LevelGate:
             at_ns: When.
         """
         self._is_used = True
-        if level_dbfs == -math.inf:
-            return
-        while self._played and self._played[-1][1] <= level_dbfs:
-            self._played.pop()
-        self._played.append((at_ns, level_dbfs))
-        self._played_ns = at_ns
+        self.echo.played(level_dbfs, at_ns)
+        if level_dbfs > -math.inf:
+            self._played_ns = at_ns
 
     def hear(self, pcm: bytes, start_sample: int, end_ns: int) -> None:
         """Take the next samples of the microphone.
@@ -230,33 +198,17 @@ class LevelGate:
             heard_dbfs = max(_SILENT_DBFS, 10.0 * math.log10(power / self._full_power))
         self.floor_dbfs = min(heard_dbfs, self.floor_dbfs + _FLOOR_RISES_DB)
         if end_ns - self._played_ns > _TAIL_NS:
-            self._played.clear()
             return
         start_sample = end_sample - self._frame_samples
         if start_sample != self._gated_to:
             self._gated_from = start_sample
             self._counted.clear()
         self._gated_to = end_sample
-        played = self._played
-        while played and played[0][0] <= end_ns - self._reach_ns:
-            played.popleft()
         least_dbfs = self.floor_dbfs
-        if played:
+        echo_dbfs = self.echo.expected_dbfs(end_ns)
+        if echo_dbfs is not None:
             # Judged by what was known before it, or a loud frame would judge itself.
-            least_dbfs = max(least_dbfs, played[0][1] - self.return_loss_db)
-            self._learn(played[0][1], heard_dbfs)
+            least_dbfs = max(least_dbfs, echo_dbfs)
+            self.echo.learn(heard_dbfs)
         if heard_dbfs > least_dbfs + self._margin_db:
             self._counted.append(start_sample)
-
-    def _learn(self, played_dbfs: float, heard_dbfs: float) -> None:
-        self._peak_dbfs = max(played_dbfs, self._peak_dbfs - _PEAK_FALLS_DB)
-        if played_dbfs < self._peak_dbfs - LEARN_WITHIN_DB:
-            return
-        loss_db = played_dbfs - heard_dbfs
-        self._by_age.append(loss_db)
-        insort(self._by_size, loss_db)
-        if len(self._by_age) > self._span_frames:
-            del self._by_size[bisect_left(self._by_size, self._by_age.popleft())]
-        if len(self._by_age) >= self._learn_frames:
-            learned = self._by_size[int(PERCENTILE * len(self._by_size))]
-            self.return_loss_db = max(self._least_loss_db, learned)

@@ -37,7 +37,7 @@ def said(first: int, n: int) -> bytes:
 class Call:
     """Feeds a gate, and keeps what left it."""
 
-    gate: MicGateCore = field(factory=lambda: MicGateCore(prefix_ms=300))
+    gate: MicGateCore = field(factory=lambda: MicGateCore(pre_roll_ms=600, prefix_ms=300))
     at: int = 0
     left: list[AudioIn] = field(factory=list[AudioIn])
 
@@ -305,7 +305,7 @@ def test_stereo_is_silenced_and_split_as_a_whole() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"prefix_ms": 700}, "prefix_ms is 700 and pre_roll_ms 600"),
+        ({"prefix_ms": 701}, "prefix_ms is 701 and pre_roll_ms 700"),
         ({"close_ms": -1}, "close_ms is -1"),
     ],
 )
