@@ -46,6 +46,9 @@ much: the last of each word."""
 LEARN_WITHIN_DB: Final = 15.0
 """Below the loudest of late by more than this, what was played teaches nothing."""
 
+GAIN_DB: Final = 0.5
+"""A delay is believed if its bound is lower than that without one by so much."""
+
 DELAYS_MS: Final = tuple(range(240, 0, -20))
 """What is tried beside no delay."""
 
@@ -178,6 +181,7 @@ class EchoLevel:
     def _choose(self) -> None:
         losses = np.sort(self._losses[: self._n_learned], axis=0)
         bounds = self._guesses[: self._n_learned].mean(axis=0) - _least(losses, CHOICE)
+        bounds[0] -= GAIN_DB
         # With such a delay the echo would be louder than is ever believed.
         bounds[1:][_least(losses, PERCENTILE)[1:] < self._least_loss_db] = math.inf
         self._chosen = int(np.argmin(bounds))
