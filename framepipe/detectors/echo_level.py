@@ -46,7 +46,7 @@ much: the last of each word."""
 LEARN_WITHIN_DB: Final = 15.0
 """Below the loudest of late by more than this, what was played teaches nothing."""
 
-GAIN_DB: Final = 0.5
+GAIN_DB: Final = 0.2
 """A delay is believed if its bound is lower than that without one by so much."""
 
 DELAYS_MS: Final = tuple(range(240, 0, -20))
