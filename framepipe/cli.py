@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,28 @@ app = typer.Typer(
 
 
 app.add_typer(bench_app, name="bench")
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"framepipe {version('framepipe')}")
+        raise typer.Exit
+
+
+def _not_empty(text: str | None) -> str | None:
+    """An empty text is a variable that was not set, and nobody means it."""
+    if text is not None and not text.strip():
+        raise typer.BadParameter("it is empty; leave it away, or say what it shall be")
+    return text
+
+
+@app.callback()
+def framepipe(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="And end.")
+    ] = False,
+) -> None:
+    """Voice agents that can be interrupted like a person."""
 
 
 class MindName(StrEnum):
@@ -85,7 +108,10 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen at.")] = 8765,
     key: Annotated[
-        str | None, typer.Option(help="What clients must present.", envvar="FRAMEPIPE_SERVE_KEY")
+        str | None,
+        typer.Option(
+            help="What clients must present.", envvar="FRAMEPIPE_SERVE_KEY", callback=_not_empty
+        ),
     ] = None,
     mind: Annotated[MindName, typer.Option(help="What the server answers.")] = MindName.talk,
     answer_ms: Annotated[int, typer.Option(help="How long `talk` talks.")] = 6_000,
@@ -206,7 +232,8 @@ def call(
     mic: Annotated[Path, typer.Option(help="The user: a 16-bit mono WAV, sent as it is.")],
     speaker: Annotated[Path, typer.Option(help="File for what is heard of the agent.")],
     url: Annotated[
-        str | None, typer.Option(help="Where the service is; OpenAI if it is not said.")
+        str | None,
+        typer.Option(help="Where the service is; OpenAI if it is not said.", callback=_not_empty),
     ] = None,
     until_silent: Annotated[
         float, typer.Option(help="Seconds of the agent's silence, after the user, that end it.")
@@ -256,7 +283,10 @@ def talk(
     openai: Annotated[
         bool, typer.Option("--openai", help="The real service, with the key from OPENAI_API_KEY.")
     ] = False,
-    url: Annotated[str | None, typer.Option(help="Another service of the same protocol.")] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="Another service of the same protocol.", callback=_not_empty),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="The model, or Azure's deployment.")] = None,
     instructions: Annotated[str | None, typer.Option(help="What the model shall be.")] = None,
     greeting: Annotated[str | None, typer.Option(help="What the agent says first.")] = None,

@@ -78,7 +78,8 @@ _TESTING_INTRO = """\
 
 What framepipe is tested with, for your tests. The first five groups, and `memory_pair`,
 `server_in_process` and `ServerSettings` ([Realtime](realtime.md)), are imported from
-`framepipe.testing`; what needs hypothesis from its own module: `pip install framepipe[testing]`."""
+`framepipe.testing`; what needs hypothesis from its own module:
+`pip install 'framepipe[testing]'`."""
 
 _CORES_INTRO = """\
 # The decisions inside

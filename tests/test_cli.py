@@ -8,11 +8,13 @@ import struct
 import sys
 import wave
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from framepipe.cli import main
+from framepipe.cli import app, main
 from framepipe.demo import USER_WAV, run_demo
 
 
@@ -130,6 +132,25 @@ def test_a_talk_that_could_not_do_what_it_was_told_does_not_begin(
     assert isinstance(said, str)
     assert way_out in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("serve", "--key", ""),
+        ("call", "--mic", "m.wav", "--speaker", "s.wav", "--url", " "),
+        ("talk", "--url", ""),
+    ],
+)
+def test_an_option_that_is_empty_is_refused(arguments: tuple[str, ...]) -> None:
+    ran = CliRunner().invoke(app, arguments)
+    assert ran.exit_code == 2
+    assert "it is empty" in ran.output
+
+
+def test_the_command_tells_its_version() -> None:
+    ran = CliRunner().invoke(app, ["--version"])
+    assert (ran.exit_code, ran.output) == (0, f"framepipe {version('framepipe')}\n")
 
 
 def test_noise_louder_than_full_scale_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,8 +68,10 @@ def read_grammar(path: Path) -> GrammarEars:
     """
     try:
         return GrammarEars(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise EarsError(f"{path}: {error}") from error
+    except OSError as error:
+        raise EarsError(f"{path}: {error.strerror}; give a file that can be read") from error
+    except UnicodeDecodeError as error:
+        raise EarsError(f"{path} is not UTF-8: {error}; save it as that") from error
 
 
 def booking_grammar() -> str:

@@ -66,7 +66,7 @@ def read_script(path: Path) -> Script:
         text = path.read_text("utf-8")
         raw: Any = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
-        raise ScriptError(f"{path}: {error.strerror}") from error
+        raise ScriptError(f"{path}: {error.strerror}; give a file that can be read") from error
     except (UnicodeDecodeError, ValueError) as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"
         raise ScriptError(f"{path} is not {kind}: {error}") from error

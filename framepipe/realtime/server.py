@@ -362,8 +362,8 @@ async def serve(
         raise WiringError(f"port {port} is none; choose one from 0 (any) to 65535")
     if not allow_remote and not _is_loopback(host):
         raise WiringError(
-            f"{host} can be reached from other machines; listen on 127.0.0.1, or allow it with "
-            "allow_remote=True"
+            f"{host} can be reached from other machines; listen on 127.0.0.1, or allow it in a "
+            "program of your own: serve(..., allow_remote=True)"
         )
     if not _is_loopback(host):
         who = "who has the key" if settings is not None and settings.key else "anybody"

@@ -15,7 +15,7 @@ A frame is known again by its ``at_ns``, which ``evolve`` keeps: each frame that
 its own. So a processor that makes a new frame instead of evolving the one it got has lost it, as
 far as anybody downstream can tell.
 
-Needs hypothesis: ``pip install framepipe[testing]``.
+Needs hypothesis: ``pip install 'framepipe[testing]'``.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ try:
     from hypothesis import strategies as st
 except ImportError as error:
     raise ImportError(
-        "framepipe.testing.conformance needs hypothesis: pip install framepipe[testing]"
+        "framepipe.testing.conformance needs hypothesis: pip install 'framepipe[testing]'"
     ) from error
 
 Factory: TypeAlias = Callable[[], object]

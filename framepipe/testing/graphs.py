@@ -9,7 +9,7 @@ some, and every stage is handed what the stages above it make. A pipeline must a
 by path (after a fork a frame's path tells its copies apart): everything that was never cut
 arrives, once and in order; of what was cut some may be missing, and nothing comes after the cut.
 
-Needs hypothesis: ``pip install framepipe[testing]``.
+Needs hypothesis: ``pip install 'framepipe[testing]'``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ try:
     from hypothesis import strategies as st
 except ImportError as error:
     raise ImportError(
-        "framepipe.testing.graphs needs hypothesis: pip install framepipe[testing]"
+        "framepipe.testing.graphs needs hypothesis: pip install 'framepipe[testing]'"
     ) from error
 
 Made: TypeAlias = Note | Piece

@@ -13,7 +13,7 @@ That is a test already: frames of types that nobody knows must pass in order, ur
 nothing of a turn that was cut. Say with `ordered` and `pieces` what else to emit, and in `model`
 what becomes of it. Time is virtual and the loop is asyncio's, so what is found is found again.
 
-Needs hypothesis: ``pip install framepipe[testing]``.
+Needs hypothesis: ``pip install 'framepipe[testing]'``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ try:
     from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 except ImportError as error:
     raise ImportError(
-        "framepipe.testing.machine needs hypothesis: pip install framepipe[testing]"
+        "framepipe.testing.machine needs hypothesis: pip install 'framepipe[testing]'"
     ) from error
 
 _T = TypeVar("_T")

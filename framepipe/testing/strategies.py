@@ -6,7 +6,7 @@ draw every legal value by default and are narrowed by keyword, with a value or w
 to the default, to 0, to the empty text, to the first literal; audio to no samples, then to few
 samples of 0.
 
-Needs hypothesis: ``pip install framepipe[testing]``.
+Needs hypothesis: ``pip install 'framepipe[testing]'``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ try:
     from hypothesis import strategies as st
 except ImportError as error:
     raise ImportError(
-        "framepipe.testing.strategies needs hypothesis: pip install framepipe[testing]"
+        "framepipe.testing.strategies needs hypothesis: pip install 'framepipe[testing]'"
     ) from error
 
 _F = TypeVar("_F", bound=Frame)

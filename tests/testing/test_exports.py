@@ -55,7 +55,7 @@ def test_virtual_time_needs_none_of_the_extra() -> None:
 @pytest.mark.parametrize("name", ["strategies", "conformance", "machine", "graphs"])
 def test_what_needs_hypothesis_names_the_extra(name: str) -> None:
     ran = run(f"import framepipe.testing.{name}")
-    assert "needs hypothesis: pip install framepipe[testing]" in ran.stderr
+    assert "needs hypothesis: pip install 'framepipe[testing]'" in ran.stderr
 
 
 def public() -> Iterator[tuple[str, Any]]:
