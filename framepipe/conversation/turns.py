@@ -161,6 +161,8 @@ class Event(Enum):
     """What was taken for the turn's words was none, and there was nothing before it."""
     NOISE_BACK = auto()
     """What was taken for words was none, and the answer before it goes on."""
+    ANSWER_LOST = auto()
+    """What was let through answered a noise, and the answer before it is withdrawn already."""
     END = auto()
     """The call ends."""
 
@@ -260,6 +262,9 @@ TABLE: Final[Mapping[Event, Mapping[State, Cell]]] = {
         State.OPEN: _cell(Do.RESTORE, to=State.ANSWERED),
         State.COOLING: _cell(Do.RESTORE, Do.RELEASE, to=State.ANSWERED),
         State.ANSWERED: _cell(Do.RESTORE),
+    },
+    Event.ANSWER_LOST: {
+        State.ANSWERED: _cell(to=State.OPEN),
     },
     Event.END: {
         State.OPEN: _cell(Do.COMMIT, to=State.NONE),
@@ -997,8 +1002,10 @@ class TurnCore:
             return []
         del self._turn_of[item_id]
         turn.items.remove(item_id)
+        was_answered = False
         for reply in self._replies.values():
             if reply.item_ids == (item_id,):
+                was_answered = was_answered or reply.passed
                 reply.is_void = True
                 self._taken(reply)
         if turn is not self._newest or turn.rest:
@@ -1008,6 +1015,8 @@ class TurnCore:
             return self._happens(Event.NOISE_BACK, at_ns)
         if not turn.items:
             return [*self._happens(Event.NOISE, at_ns), *self._begin_with_loose(at_ns)]
+        if was_answered:
+            self._happens(Event.ANSWER_LOST, at_ns)
         if self.state not in (State.OPEN, State.COOLING):
             return self._tell(turn)
         # It had made an answer void of which nothing was heard: that is owed again.

@@ -749,6 +749,24 @@ def test_a_noise_that_withdrew_an_answer_leaves_it_owed() -> None:
     assert script.core.state is State.OPEN
 
 
+def test_a_backchannel_before_the_call_exists_leaves_the_call_owed_though_it_was_answered() -> None:
+    script = Script()
+    script.says("U1", 1_000, 2_000, "book it")
+    script.tell(ReplyPending(turn=1, response_id="R1", item_ids=("U1",)))
+    script.says("U2", 2_800, 3_000)
+    script.answer(2, "U2")
+    assert script.core.floor.agent_speaks
+    script.words("U2", "mm-hm")
+    made = script.tell(Swallow(item_id="U2"))
+
+    assert of(made, Revoke) == [Revoke(item_ids=("U1",), respond=True)]
+    assert script.core.state is State.OPEN
+    script.at(4_500).answer(3, "U1")
+    script.tell(effect("call-1", 3))
+    script.at(6_000)
+    assert [go.call_id for go in of(script.made, Proceed)] == ["call-1"]
+
+
 # --- the ears -------------------------------------------------------------------------------------
 
 
