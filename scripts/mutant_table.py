@@ -33,6 +33,8 @@ class Mutant:
 
 
 _ENGINE: Final = "framepipe/engine.py"
+_SECOND_STAGE: Final = "framepipe/detectors/second_stage.py"
+_ECHO_LEVEL: Final = "framepipe/detectors/echo_level.py"
 _MAILBOX: Final = "framepipe/mailbox.py"
 _RUNNER: Final = "framepipe/runner.py"
 _CLOCK: Final = "framepipe/clock.py"
@@ -85,6 +87,8 @@ _WIRE: Final = (
     "tests/realtime/test_client_fuzz.py",
 )
 _SERVED: Final = ("tests/realtime/test_server_protocol.py",)
+_EARS: Final = ("tests/detectors/test_second_stage.py", "tests/processors/test_local_vad.py")
+_ECHOES: Final = ("tests/detectors/test_echo_level.py", "tests/detectors/test_level_gate.py")
 _TOOLED: Final = ("tests/realtime/test_tools.py", "tests/processors/test_realtime_tools.py")
 _SOCKETS: Final = (
     "tests/processors/test_realtime.py",
@@ -964,6 +968,55 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "        if turns.interrupt_response is True:",
         "        if turns.interrupt_response is not None:",
         _SERVED,
+    ),
+    # --- the ears ---------------------------------------------------------------------------------
+    Mutant(
+        "second-stage-asks-nobody",
+        "the second stage tells no beginning of its own",
+        _SECOND_STAGE,
+        "        if begins and self._asked is None:",
+        "        if begins and self._asked is None and False:",
+        _EARS,
+    ),
+    Mutant(
+        "second-stage-one-kind-of-evidence",
+        "only the first kind of evidence confirms",
+        _SECOND_STAGE,
+        "any(map(self._is_there, self._confirms))",
+        "self._is_there(self._confirms[0])",
+        _EARS,
+    ),
+    Mutant(
+        "second-stage-never-rejects",
+        "what was no speech is not rejected in time",
+        _SECOND_STAGE,
+        "self._quiet_since >= self._reject_samples:",
+        "self._quiet_since >= 10 * self._reject_samples:",
+        _EARS,
+    ),
+    Mutant(
+        "echo-louder-than-believed",
+        "the return loss is believed to be as little as was learned",
+        _ECHO_LEVEL,
+        "        self.return_loss_db = max(self._least_loss_db, learned)",
+        "        self.return_loss_db = learned",
+        _ECHOES,
+    ),
+    Mutant(
+        "echo-delay-beyond-belief",
+        "a delay is chosen whose return loss is not believed",
+        _ECHO_LEVEL,
+        "bounds[1:][_least(losses, PERCENTILE)[1:] < self._least_loss_db] = math.inf",
+        "bounds[1:][_least(losses, PERCENTILE)[1:] < 0.0] = math.inf",
+        _ECHOES,
+    ),
+    Mutant(
+        "echo-report-does-not-hold",
+        "between two reports of the speaker nothing is heard of it",
+        _ECHO_LEVEL,
+        "            self._put(frame, self._last_dbfs if goes_on else _SILENT_DBFS)",
+        "            self._put(frame, _SILENT_DBFS)",
+        _ECHOES,
     ),
     # --- tools ------------------------------------------------------------------------------------
     Mutant(
