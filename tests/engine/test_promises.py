@@ -317,7 +317,7 @@ def test_g4_a_frame_is_delivered_dropped_or_refused_by_its_turn_alone(
     steps=st.lists(st.sampled_from(["note", "audio", "piece", "cut", "wait"]), max_size=40),
 )
 def test_g5_a_mailbox_holds_its_capacity_and_what_one_frame_becomes_at_most(
-    fan_out: int, capacity: int, steps: list[str]
+    record_property: Callable[[str, object], None], fan_out: int, capacity: int, steps: list[str]
 ) -> None:
     class Fan:
         @on(Ordered)
@@ -370,6 +370,7 @@ def test_g5_a_mailbox_holds_its_capacity_and_what_one_frame_becomes_at_most(
                 assert waiting_in(pipeline) == waiting
                 mailbox = pipeline.statistics().stages[1].mailbox
                 assert mailbox is not None
+                record_property("frames over capacity", mailbox.peak - capacity - fan_out)
                 assert mailbox.depth == len(waiting) <= mailbox.peak <= capacity + fan_out
 
     run_virtual(go)
@@ -628,7 +629,7 @@ def test_g9_a_frame_visits_only_stages_that_want_it(hops: int) -> None:
 @given(capacity=st.integers(1, 8), per_turn=st.integers(1, 8), turns=st.integers(150, 200))
 @settings(max_examples=about(10))
 def test_g9_memory_does_not_grow_with_the_length_of_a_call(
-    capacity: int, per_turn: int, turns: int
+    record_property: Callable[[str, object], None], capacity: int, per_turn: int, turns: int
 ) -> None:
     class Sleeper:
         """Is woken by each cut, long before its time."""
@@ -657,6 +658,7 @@ def test_g9_memory_does_not_grow_with_the_length_of_a_call(
                     engine.interrupt(Interrupt())
                     await anyio.sleep(0.001)
                 sizes = sizes_of(engine)
+                record_property("timers after 200 turns", sizes["clock"])
                 assert sizes["frames"] <= 3 * capacity + 1
                 assert sizes["turns"] == 0
                 assert sizes["clock"] <= 2 * 64 + 2
