@@ -534,7 +534,8 @@ def main(
 
 def _progress(console: Console, began_s: float, line: str) -> None:
     minutes, seconds = divmod(int(time.monotonic() - began_s), 60)
-    console.print(f"{minutes:3}:{seconds:02} {line}", markup=False, highlight=False)
+    said = f"{minutes:3}:{seconds:02} {line}"
+    console.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":
