@@ -228,6 +228,7 @@ class Transcript(Ordered):
         final: Nothing more of this item will come.
         item_id: The item of the conversation.
         estimate: The text is our guess of what was heard, not the service's word.
+        typed: The user typed the words, and waits for an answer.
     """
 
     who: Literal["user", "agent"]
@@ -235,15 +236,19 @@ class Transcript(Ordered):
     final: bool
     item_id: str
     estimate: bool = False
+    typed: bool = False
 
 
 @frozen(kw_only=True)
 class TextIn(Ordered):
     """Typed words of the user.
 
+    Those that shall be answered come back as a `Transcript` and are a turn of the user like spoken
+    ones. They do not silence the agent, unless they take back what it answers.
+
     Attributes:
         text: The words.
-        respond: Whether the agent shall answer now.
+        respond: Whether the agent shall answer now; otherwise they are a note for the model.
     """
 
     text: str

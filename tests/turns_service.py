@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from attrs import field, frozen
 
-from framepipe import Frame, Pipeline
+from framepipe import Frame, Pipeline, on
 from framepipe.clock import now_ns
-from framepipe.frames import Interrupt, Proceed, Revoke, ToolCall, Transcript, UserTurn
+from framepipe.frames import (
+    AudioIn,
+    Interrupt,
+    Proceed,
+    Revoke,
+    TextIn,
+    ToolCall,
+    Transcript,
+    UserTurn,
+)
 from framepipe.realtime.answer_plan import Pace
 from framepipe.realtime.booking import Booking
 from framepipe.realtime.mind import Mind, given_words
@@ -25,6 +34,23 @@ _F = TypeVar("_F")
 
 Said = tuple[int, int, str]
 """When somebody begins to speak, for how long (milliseconds), and what he says."""
+
+Typed = tuple[int, str]
+"""When somebody has typed something (milliseconds), and what."""
+
+
+class Keyboard:
+    """Stands above the service, for what the user types."""
+
+    def __init__(self, typed: Sequence[Typed]) -> None:
+        self._typed = sorted(typed)
+
+    @on(AudioIn)
+    def listen(self, frame: AudioIn) -> Iterator[AudioIn | TextIn]:
+        end_ms = (frame.start_sample + frame.n_samples) * 1_000 // frame.rate_hz
+        yield frame
+        while self._typed and self._typed[0][0] <= end_ms:
+            yield TextIn(text=self._typed.pop(0)[1])
 
 
 @frozen(kw_only=True)
@@ -71,6 +97,7 @@ async def _call(
     pace: Pace,
     silence_ms: int,
     create_response: bool,
+    typed: Sequence[Typed],
     options: dict[str, Any],
 ) -> Call:
     call = Call()
@@ -111,6 +138,7 @@ async def _call(
         pipeline = Pipeline(
             ScriptedUser(*_acts(said, length_ms), block_ms=20),
             LocalVad(second_stage=False),
+            Keyboard(typed),
             Realtime(session, connect=server.connect, tools=(book_flight,), seed=1),
             Turns(**options),
             Playout(),
@@ -143,9 +171,12 @@ def call(
     pace: Pace | None = None,
     silence_ms: int = 500,
     create_response: bool = True,
+    typed: Sequence[Typed] = (),
     **options: Any,
 ) -> Call:
     """One whole call in virtual time."""
     mind = Booking() if mind is None else mind
     pace = Pace(first_audio_ms=(300, 300)) if pace is None else pace
-    return run_virtual(_call, said, length_ms, mind, pace, silence_ms, create_response, options)
+    return run_virtual(
+        _call, said, length_ms, mind, pace, silence_ms, create_response, typed, options
+    )

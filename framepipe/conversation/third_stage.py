@@ -62,7 +62,7 @@ class ThirdStage:
         elif frame.who == "agent":
             if frame.estimate:
                 self._heard = frame.text
-        elif frame.final:
+        elif frame.final and not frame.typed:
             return self._verdict(frame.item_id, self._backchannels.meaning(frame.text))
         return None
 

@@ -138,7 +138,7 @@ class Event(Enum):
     """What can happen."""
 
     SPEECH = auto()
-    """The user certainly speaks, and no voice of the agent is on its way to the ear."""
+    """The user certainly speaks, and no voice of the agent is on its way to the ear; or types."""
     SPEECH_OVER_VOICE = auto()
     """The user certainly speaks, over the agent or just before its first sample."""
     PAUSE = auto()
@@ -372,6 +372,7 @@ class _Turn:
         voice_was_cut: That speech cut an answer that the user heard.
         revoked: Items of which the service was told that their answer is void.
         is_undecided: Its answer was cut, and the words that did it are not known yet.
+        is_typed: Its last words were typed, so nobody has silenced the agent for them.
         disturbed: When it began, the answer before it was not wholly heard.
         went_ahead: Calls with effects that were let go for it.
     """
@@ -388,6 +389,7 @@ class _Turn:
     revoked: set[str] = field(factory=set[str])
     is_undecided: bool = False
     is_corrected: bool = False
+    is_typed: bool = False
     disturbed: bool = False
     went_ahead: list[ToolCall] = field(factory=list[ToolCall])
 
@@ -563,7 +565,8 @@ class TurnCore:
             case SpeechStopped():
                 return self._stopped(fact, at_ns)
             case Transcript(who="user"):
-                return self._transcribed(fact, at_ns)
+                typed = self._typed(fact, at_ns) if fact.typed else []
+                return [*typed, *self._transcribed(fact, at_ns)]
             case Transcript():
                 pass
             case ReplyPending():
@@ -719,12 +722,28 @@ class TurnCore:
         return made
 
     def _item(self, item_id: str, at_ns: int) -> list[Command]:
-        """An item that no detector has told of, typed or committed by hand: whole at once."""
+        """An item that no detector has told of, as one committed by hand: whole at once."""
         if self._is_known(item_id):
             return []
         if self.is_speaking:
             return self._attach(item_id) if self.state is State.SPEAKING else []
         return [*self._speech(item_id, 0, at_ns), *self._paused(at_ns, at_ns)]
+
+    def _typed(self, fact: Transcript, at_ns: int) -> list[Command]:
+        """Typed words are whole at once: nobody waits for more, and no pause is learned."""
+        if self._is_known(fact.item_id):
+            return []
+        self._words[fact.item_id] = fact.text
+        made = [*self._happens(Event.SPEECH, at_ns), *self._attach(fact.item_id)]
+        if self.is_speaking:
+            return made
+        made += self._happens(Event.PAUSE, at_ns)
+        turn, self._cools = self._open(), False
+        turn.end_ns, turn.is_typed, self._waits = at_ns, True, turn
+        # The account of what is held and withdrawn now comes back with its interrupt.
+        cuts = [told.turn for told in made if isinstance(told, Interrupt) and told.turn is not None]
+        held = [reply for reply in self._replies.values() if reply.turn > max(cuts, default=0)]
+        return [*made, *self._let_go(held, at_ns)]
 
     def _is_known(self, item_id: str) -> bool:
         return item_id in self._turn_of or item_id in self._loose
@@ -758,7 +777,7 @@ class TurnCore:
         turn = self._turn_of.get(item_id)
         if turn is None:
             return made
-        if fact.final:
+        if fact.final and not fact.typed:
             made += self._tell(turn)
         newest = self._newest
         if newest is None or turn not in (newest, self._earlier):
@@ -826,6 +845,8 @@ class TurnCore:
             return made
         turn.supersedes = turn.supersedes or target.turn_id
         later = list(self._recent)[self._recent.index(target) :]
+        if turn.is_typed:
+            made += self._silence(later, at_ns)
         amended = TurnAmended(
             turn_id=target.turn_id,
             amended_by=turn.turn_id,
@@ -837,6 +858,14 @@ class TurnCore:
         # Who has heard the whole answer corrects it in the open, and the model understands.
         hints = self._revoke(turn, (), hint) if turn.disturbed else []
         return [*made, *self._tell(turn), amended, *hints]
+
+    def _silence(self, turns: Iterable[_Turn], at_ns: int) -> list[Command]:
+        """Nobody wants to hear any more what answers these turns."""
+        audible = [reply for reply in self._replies.values() if reply.is_audible]
+        outdated = [reply.turn for turn in turns for reply in audible if reply.user is turn]
+        if not outdated:
+            return []
+        return [Interrupt(turn=max(outdated), cause=CAUSE, at_ns=at_ns)]
 
     def _supersede(self, turn: _Turn, old: _Turn, hint: str) -> list[Command]:
         """The earlier turn is revoked, and its words belong to the newer one."""
@@ -919,13 +948,16 @@ class TurnCore:
             return [frame]
         return [*self._happens(Event.REPLY, at_ns), frame]
 
-    def _release(self, at_ns: int) -> list[Command]:
+    def _let_go(self, replies: Iterable[_Reply], at_ns: int) -> list[Command]:
         made: list[Command] = []
-        for reply in list(self._replies.values()):
+        for reply in replies:
             held = self._taken(reply)
             if reply.is_alive:
                 made += [told for frame in held for told in self._pass(reply, frame, at_ns)]
-        turn = self._newest
+        return made
+
+    def _release(self, at_ns: int) -> list[Command]:
+        made, turn = self._let_go(list(self._replies.values()), at_ns), self._newest
         if self._asks and turn is not None and turn.items and self.state is State.OPEN:
             made.append(Revoke(item_ids=tuple(turn.items), respond=True, at_ns=at_ns))
         return made
@@ -1014,9 +1046,11 @@ class TurnCore:
         if turn.voice_was_cut or (self._earlier is not None and not turn.items):
             return self._happens(Event.NOISE_BACK, at_ns)
         if not turn.items:
-            return [*self._happens(Event.NOISE, at_ns), *self._begin_with_loose(at_ns)]
+            return [*self._happens(Event.NOISE, at_ns), *self._take_loose(at_ns)]
         if was_answered:
             self._happens(Event.ANSWER_LOST, at_ns)
+            if self._loose:
+                return [*self._tell(turn), *self._take_loose(at_ns)]
         if self.state not in (State.OPEN, State.COOLING):
             return self._tell(turn)
         # It had made an answer void of which nothing was heard: that is owed again.
@@ -1025,8 +1059,8 @@ class TurnCore:
         owed = Revoke(item_ids=tuple(turn.items), respond=True, at_ns=at_ns)
         return [*self._tell(turn), owed]
 
-    def _begin_with_loose(self, at_ns: int) -> list[Command]:
-        """Speech over the answer to a noise has nothing before it now."""
+    def _take_loose(self, at_ns: int) -> list[Command]:
+        """Speech over the answer to a noise is over nothing now: it begins a turn, or goes on."""
         if not self._loose:
             return []
         made = [*self._happens(Event.SPEECH, at_ns), *self._attach_loose()]
@@ -1175,7 +1209,7 @@ class TurnCore:
     def _attach(self, item_id: str) -> list[Command]:
         turn = self._open()
         turn.items.append(item_id)
-        turn.is_corrected = False
+        turn.is_corrected = turn.is_typed = False
         self._turn_of[item_id] = turn
         if len(self._turn_of) > _ITEMS_KEPT:
             self._turn_of.popitem(last=False)

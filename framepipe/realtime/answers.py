@@ -68,6 +68,8 @@ class UserItem:
         asked: Its answer was our doing.
         revoked: The service's own answer to it is void.
         ours: Nobody but us will ask for its answer.
+        on_its_way: We have sent it, and do not know that the service has it: what the service
+            creates in the meantime does not answer it.
         grounded_in: The user items without which it would not be there, for what is none itself.
     """
 
@@ -79,6 +81,7 @@ class UserItem:
     asked: bool = False
     revoked: bool = False
     ours: bool = False
+    on_its_way: bool = False
     grounded_in: frozenset[str] = frozenset()
 
 
@@ -107,6 +110,7 @@ class Ask:
         for_debt: It was made only because an answer is owed.
         position_sample: Where the microphone was when it was made.
         cuts_before: How many cuts had been made when it was sent.
+        items_before: How many user items were there, or on their way.
         sent_ns: When it was sent.
         granted: A response was created for it.
         void: What it asked for is revoked.
@@ -117,6 +121,7 @@ class Ask:
     for_debt: bool
     position_sample: int
     cuts_before: int = 0
+    items_before: int = 0
     sent_ns: int = 0
     granted: bool = False
     void: bool = False
@@ -281,15 +286,26 @@ class AnswerBook:
         item = self._item(item_id, position_sample)
         if item.ordinal:
             return
-        self._committed += 1
-        item.ordinal = self._committed
-        if item.end_sample is None:
-            item.end_sample = position_sample
+        self._enter(item, position_sample)
+        self._last_item = item
         if self._speaking is item:
             self._speaking = None
-        self._last_item = item
         if self._service_answers and not item.swallowed:
             self._owe(item, at_ns)
+
+    def typed(self, item_id: str, position_sample: int, at_ns: int) -> None:
+        """Words that nobody spoke are sent to the service: only we will ask for their answer."""
+        item = self._item(item_id, position_sample)
+        item.on_its_way = True
+        self._enter(item, position_sample)
+        self.owe_again(frozenset({item_id}), at_ns)
+
+    def arrived(self, item_id: str) -> None:
+        """The service has an item that we sent; other items are none of this account's."""
+        item = self._items.get(item_id)
+        if item is not None and item.on_its_way:
+            item.on_its_way = False
+            self._last_item = item
 
     def owe(
         self,
@@ -379,17 +395,20 @@ class AnswerBook:
         if known is not None:
             return known
         ask = self._asks.get(ask_name) if ask_name else None
+        for said in list(self._items.values()):
+            if ask is not None and said.ordinal <= ask.items_before:
+                self.arrived(said.item_id)  # it went out first
         answers = ask is None or ask.wish.answers
         answer = Answer(
             response_id=response_id,
             item=self._last_item,
             ask=ask,
-            pays=tuple(self._owed.values()) if answers else (),
+            pays=tuple(i for i in self._owed.values() if answers and not i.on_its_way),
             position_sample=position_sample,
             cuts_before=self._n_cuts,
         )
-        if answers:
-            self._owed.clear()
+        for paid in answer.pays:
+            del self._owed[paid.item_id]
         answer.killed = self._is_superfluous(answer) or any(
             self._is_before(answer, cut) for cut in self._cuts
         )
@@ -497,7 +516,7 @@ class AnswerBook:
             if self._queue
             else self._new_ask(Wish(), position_sample, for_debt=True)
         )
-        ask.cuts_before = self._n_cuts
+        ask.cuts_before, ask.items_before = self._n_cuts, self._committed
         ask.sent_ns = at_ns
         self._in_flight = ask
         return ask
@@ -548,6 +567,12 @@ class AnswerBook:
             item = self._items[item_id] = UserItem(item_id, position_sample)
             self._forget()
         return item
+
+    def _enter(self, item: UserItem, position_sample: int) -> None:
+        self._committed += 1
+        item.ordinal = self._committed
+        if item.end_sample is None:
+            item.end_sample = position_sample
 
     def _owe(self, item: UserItem, at_ns: int) -> None:
         self._owed[item.item_id] = item

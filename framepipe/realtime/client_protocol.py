@@ -66,7 +66,7 @@ from framepipe.realtime.codings import codings_of
 from framepipe.realtime.conversation_record import AudioBetween, ConversationRecord
 from framepipe.realtime.error_classes import LOST_RACES, classify
 from framepipe.realtime.events import UNSET, ServerEvent
-from framepipe.realtime.items import function_output, system_text
+from framepipe.realtime.items import function_output, system_text, user_text
 from framepipe.realtime.requests import Requests
 from framepipe.realtime.revocations import Revocation, Revocations
 from framepipe.realtime.uplink import Uplink, detection_of
@@ -461,6 +461,27 @@ class ClientProtocol:
         """
         return self._items.add(item, after)
 
+    def typed(self, text: str, at_ns: int) -> list[Output]:
+        """The user has typed something, and is owed an answer: one, with what else is owed then.
+
+        It is asked for with the next `advance`: whoever reads the words may first take back what
+        they correct.
+
+        Args:
+            text: The words; none at all still want an answer.
+            at_ns: Now.
+        """
+        item_id, outputs = self.add(user_text(text))
+        self._book.typed(item_id, self._uplink.next_sample, at_ns)
+        told: list[Output] = []
+        if text.strip():
+            told.append(
+                Transcript(
+                    who="user", text=text, final=True, item_id=item_id, typed=True, at_ns=at_ns
+                )
+            )
+        return [*told, *outputs]
+
     def delete(self, item_id: str) -> list[Output]:
         """Take an item out of the conversation; unknown ones are left to the service."""
         return self._items.delete(item_id)
@@ -610,6 +631,9 @@ class ClientProtocol:
                     ),
                     *self._create(at_ns),
                 ]
+            case wire.ConversationItemAdded():
+                self._book.arrived(str(event.item.id))
+                return []
             case wire.InputAudioBufferCommitted():
                 self._committed(event.item_id, at_ns)
                 return self._create(at_ns)

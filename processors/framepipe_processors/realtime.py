@@ -256,9 +256,10 @@ class Realtime:
     def read(self, frame: TextIn) -> list[Made]:
         """Typed words become an item, and are answered when it may be."""
         at_ns = self._now_ns()
-        _, outputs = self._protocol.add(user_text(frame.text))
         if frame.respond:
-            outputs += self._protocol.create(None, at_ns)
+            outputs = self._protocol.typed(frame.text, at_ns)
+        else:
+            _, outputs = self._protocol.add(user_text(frame.text))
         return self._performed(outputs, at_ns)
 
     @on(Say)

@@ -31,6 +31,12 @@ def test_a_piece_of_one_gives_none() -> None:
     assert stage().receive(user("Mm", final=False)) is None
 
 
+def test_typed_words_are_no_verdict_on_speech() -> None:
+    typed = Transcript(who="user", text="mm-hm", final=True, item_id="u1", typed=True)
+
+    assert stage().receive(typed) is None
+
+
 def test_a_transcript_that_failed_says_that_no_text_will_come() -> None:
     failed = Problem(where="realtime", code="transcription_failed", message="no", item_id="u1")
     assert stage().receive(failed) == TranscriptVerdict("u1", None)

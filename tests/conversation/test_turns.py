@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import pytest
 
@@ -117,6 +117,9 @@ class Script:
 
     def words(self, item_id: str, text: str, *, final: bool = True) -> list[Frame]:
         return self.tell(Transcript(who="user", text=text, final=final, item_id=item_id))
+
+    def types(self, item_id: str, text: str) -> list[Frame]:
+        return self.tell(Transcript(who="user", text=text, final=True, item_id=item_id, typed=True))
 
     def answer(self, turn: int, *item_ids: str, ms: int = 2_000) -> list[Frame]:
         """The first sound of an answer."""
@@ -264,7 +267,7 @@ def test_a_noise_that_never_ends_postpones_a_commit_by_one_second() -> None:
     assert script.turns()[-1][1] == "committed"
 
 
-def test_typed_words_are_a_turn_of_their_own() -> None:
+def test_an_item_that_was_committed_by_hand_is_a_turn_of_its_own() -> None:
     script = Script()
     script.at(1_000).tell(ReplyPending(turn=1, response_id="R1", item_ids=("typed-1",)))
     script.at(2_500)
@@ -274,6 +277,111 @@ def test_typed_words_are_a_turn_of_their_own() -> None:
         ("provisional", ("typed-1",)),
         ("committed", ("typed-1",)),
     ]
+
+
+@pytest.mark.parametrize("hold", ["interruption", "always"])
+def test_typed_words_are_whole_at_once_and_wait_for_no_silence(
+    hold: Literal["interruption", "always"],
+) -> None:
+    script = Script(TurnCore(hold=hold))
+    script.at(1_000).types("T1", "to Denver")
+    script.answer(1, "T1")
+    script.at(2_500)
+
+    assert script.turns() == [
+        ("turn-1", "provisional", "to Denver"),
+        ("turn-1", "committed", "to Denver"),
+    ]
+    assert of(script.made, AudioOut) == [audio(1)]
+
+
+def test_typed_words_join_the_turn_whose_answer_nobody_has_heard() -> None:
+    script = Script()
+    script.says("U1", 1_000, 1_500, "to Denver")
+    script.tell(ReplyPending(turn=1, response_id="R1", item_ids=("U1",)))
+    script.at(2_200).types("T1", "on Friday")
+
+    assert of(script.made, Interrupt) == [Interrupt(turn=1, cause="turns", at_ns=2_200 * MS)]
+    assert of(script.made, Revoke) == [Revoke(item_ids=("U1",), respond=False)]
+    assert script.turns()[-1] == ("turn-1", "revised", "to Denver on Friday")
+
+
+def test_typed_words_while_the_user_speaks_belong_to_that_turn() -> None:
+    script = Script()
+    script.at(1_000).starts("U1")
+    script.at(1_500).types("T1", "AB-123")
+    script.at(2_500).stops("U1", 2_000)
+    script.words("U1", "my number is")
+    script.at(3_500)
+
+    assert script.turns()[-1] == ("turn-1", "committed", "my number is AB-123")
+
+
+def test_a_typed_correction_takes_back_what_was_asked_and_the_call_that_waits() -> None:
+    script = Script(TurnCore(corrections=Wants()))
+    script.says("U1", 1_000, 1_500, "to Denver")
+    script.answer(1, "U1")
+    script.tell(effect("call-1", 1))
+    script.at(2_800).types("T1", "no to Chicago")
+    script.at(6_000)
+
+    assert ("turn-1", "revoked", "to Denver") in script.turns()
+    assert script.turns()[-1] == ("turn-2", "committed", "to Denver no to Chicago")
+    [revoke] = of(script.made, Revoke)
+    assert (revoke.item_ids, revoke.respond) == (("U1",), False)
+    assert of(script.made, Proceed) == []
+
+
+def test_typed_words_that_correct_nothing_leave_the_voice_and_the_call_alone() -> None:
+    script = Script(TurnCore(corrections=Wants()))
+    script.says("U1", 1_000, 1_500, "to Denver")
+    script.answer(1, "U1")
+    script.tell(effect("call-1", 1))
+    script.at(2_800).types("T1", "and what does it cost")
+    script.at(6_000)
+
+    assert of(script.made, Interrupt) == []
+    assert of(script.made, Revoke) == []
+    assert of(script.made, Proceed) == [Proceed(call_id="call-1", at_ns=3_000 * MS)]
+
+
+def test_a_typed_correction_of_a_committed_turn_silences_its_answer_and_no_other() -> None:
+    script = Script(TurnCore(corrections=Wants()))
+    script.says("U1", 1_000, 1_500, "to Denver")
+    script.answer(1, "U1")
+    script.at(4_000).types("T1", "no to Chicago")
+    script.at(4_100)
+
+    assert of(script.made, Interrupt) == [Interrupt(turn=1, cause="turns", at_ns=4_000 * MS)]
+    assert [(one.old, one.new) for one in of(script.made, TurnAmended)] == [("Denver", "Chicago")]
+    assert ("turn-1", "revoked", "to Denver") not in script.turns()
+
+
+def test_typed_words_end_a_cool_down_and_what_it_held_for_another_turn_is_heard() -> None:
+    script = Script(TurnCore(hold="always"))
+    script.at(1_000).types("T1", "to Denver")
+    script.tell(ReplyPending(turn=1, response_id="R1", item_ids=("T1",)))
+    script.at(2_600).starts("U2")
+    script.at(3_000).stops("U2", 2_900)
+    assert script.tell(audio(1)) == [], "the user may go on"
+    script.types("T3", "on Friday")
+
+    assert of(script.made, AudioOut) == [audio(1)]
+
+
+def test_a_noise_that_was_answered_gives_way_to_the_speech_over_that_answer() -> None:
+    script = Script()
+    script.at(1_000).starts("U1")
+    script.at(1_500).tell(ConnectionState(state="reconnecting"))
+    script.says("U2", 1_600, 1_700)
+    script.answer(1, "U2")
+    script.at(3_000).starts("U3")
+    script.tell(Swallow(item_id="U2"))
+    script.at(4_000).stops("U3", 3_500)
+    script.tell(End())
+
+    turn = of(script.made, UserTurn)[-1]
+    assert (turn.state, turn.item_ids) == ("committed", ("U1", "U3"))
 
 
 def test_the_end_of_the_call_commits_what_there_is() -> None:

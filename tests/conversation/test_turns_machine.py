@@ -54,6 +54,7 @@ from framepipe.frames import (
 )
 
 MS = 1_000_000
+OPEN = ("provisional", "revised")
 WORDS = st.sampled_from(["to Denver", "no Chicago", "thanks", "", "on Friday and"])
 
 
@@ -86,6 +87,7 @@ class TurnsMachine(RuleBasedStateMachine):
         self.speaking: str | None = None
         self.items: list[str] = []
         self.unanswered: list[str] = []
+        self.waiting: list[str] = []  # typed while the user spoke: we ask when that is over
         self.unread: list[str] = []
         self.swallowed: set[str] = set()
         self.replies: list[Reply] = []
@@ -190,6 +192,15 @@ class TurnsMachine(RuleBasedStateMachine):
     def living(self) -> list[Reply]:
         return [reply for reply in self.replies if not reply.killed]
 
+    def unheard_answers(self) -> list[Reply]:
+        """To a turn that goes on if the user says more now."""
+        is_open = self.core.state in (State.OPEN, State.COOLING)
+        told = [turn_id for turn_id, state in self.state_of.items() if state in OPEN]
+        if not is_open or not told:
+            return []
+        said = set(self.items_of[told[-1]])
+        return [r for r in self.living() if not r.passed_ms and said.intersection(r.item_ids)]
+
     # --- what happens ---
 
     @rule(ms=st.sampled_from([0, 10, 100, 300, 700, 1_000, 1_500, 3_000]))
@@ -209,13 +220,7 @@ class TurnsMachine(RuleBasedStateMachine):
     @rule(local_first=st.booleans())
     def user_starts(self, local_first: bool) -> None:
         onset = self.now_ms * 24
-        is_open = self.core.state in (State.OPEN, State.COOLING)
-        open_items = set(self.items) - self.committed_items() - self.swallowed
-        unheard = [
-            reply
-            for reply in self.living()
-            if is_open and not reply.passed_ms and open_items.intersection(reply.item_ids)
-        ]
+        unheard = self.unheard_answers()
         if local_first:
             self.tell(SpeechStarted(source="local", onset_sample=onset))
             self.tell(SpeechConfirmed(source="silero", onset_sample=onset, probability=0.9))
@@ -231,7 +236,8 @@ class TurnsMachine(RuleBasedStateMachine):
     def user_stops(self) -> None:
         item_id, self.speaking = self.speaking, None
         assert item_id is not None
-        self.unanswered.append(item_id)
+        self.unanswered += [item_id, *self.waiting]
+        self.waiting = []
         self.unread.append(item_id)
         end = self.now_ms * 24
         self.tell(SpeechStopped(source="server", end_sample=end, item_id=item_id))
@@ -332,6 +338,16 @@ class TurnsMachine(RuleBasedStateMachine):
             self.unread.pop(0)
         self.tell(Transcript(who="user", text=words, final=whole, item_id=item_id))
 
+    @rule(words=WORDS.filter(bool))
+    def the_user_types(self, words: str) -> None:
+        unheard = self.unheard_answers()
+        item_id = f"U{len(self.items) + 1}"
+        self.items.append(item_id)
+        (self.unanswered if self.speaking is None else self.waiting).append(item_id)
+        self.tell(Transcript(who="user", text=words, final=True, item_id=item_id, typed=True))
+        for reply in unheard:
+            assert reply.killed, "nobody hears the answer to half a turn"
+
     @precondition(lambda self: self.unread)
     @rule()
     def it_was_a_backchannel(self) -> None:
@@ -350,6 +366,8 @@ class TurnsMachine(RuleBasedStateMachine):
         if self.speaking is not None:
             self.unread.append(self.speaking)
             self.speaking = None
+        self.unanswered += self.waiting
+        self.waiting = []
         self.tell(ConnectionState(state="reconnecting"))
 
     def teardown(self) -> None:

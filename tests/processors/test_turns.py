@@ -11,6 +11,7 @@ from framepipe.conversation.endpointing import ButtonPressed
 from framepipe.frames import (
     AudioOut,
     Escalate,
+    Interrupt,
     Proceed,
     Revoke,
     Speak,
@@ -66,6 +67,36 @@ def test_a_correction_over_the_answer_is_told_to_the_service_and_answered_once()
     assert [role for role, _ in made.items].count("system") == 1
     answers = [text for role, text in made.items if role == "assistant" and "Shall" in text]
     assert answers == ["A flight from Oslo to Chicago, Friday. Shall I book it?"]
+
+
+def test_a_typed_correction_silences_the_answer_that_it_corrects_and_is_answered_once() -> None:
+    made = call(
+        REQUEST,
+        (11_000, 400, "yes please"),
+        typed=[(5_000, "no, to Chicago")],
+        length_ms=18_000,
+    )
+
+    assert [(origin, to) for _, origin, to in made.bookings] == [("Oslo", "Chicago")]
+    assert {at for at, frame in made.frames if isinstance(frame, Interrupt)} == {5_000}
+    (first_ms, first_long_ms), (second_ms, _) = made.heard_ms[:2]
+    assert first_ms + first_long_ms <= 5_030
+    assert second_ms <= 5_400, "and nobody waits for a silence"
+    answers = [text for role, text in made.items if role == "assistant" and "Shall" in text]
+    assert answers == ["A flight from Oslo to Chicago, Friday. Shall I book it?"]
+
+
+def test_a_typed_request_may_be_corrected_aloud_and_confirmed_by_typing() -> None:
+    made = call(
+        (4_000, 600, "no, to Chicago"),
+        typed=[(500, "I want to fly from Oslo to Denver on Friday"), (11_000, "yes please")],
+        length_ms=18_000,
+    )
+
+    assert [(origin, to) for _, origin, to in made.bookings] == [("Oslo", "Chicago")]
+    turns = {turn.turn_id: turn for turn in made.of(UserTurn)}
+    words = " ".join(turn.text for turn in turns.values() if turn.state == "committed")
+    assert words.count("Oslo") == words.count("Chicago") == words.count("yes please") == 1
 
 
 def test_a_change_of_mind_after_the_booking_is_reported_with_the_call() -> None:

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from framepipe.frames import AudioOut, Heard, Interrupt
+from framepipe.frames import AudioOut, Heard, Interrupt, Transcript
 from framepipe.realtime import events as wire
 from framepipe.realtime.answers import Answer, AnswerBook, Cut, UserItem
 from framepipe.realtime.client_outputs import OpenTurn, Output, Send
@@ -54,7 +54,6 @@ class Reply:
     cause: Spoken | None
     cancelled: bool = False
     done: bool = False
-    failed: bool = False
     client_cancelled: bool = False
     stale: bool = False
     out_samples: int = 0
@@ -73,6 +72,7 @@ class Service:
     n_segments: int = 0
     creates_to_fail: int = 0
     asked: dict[str, str] = field(factory=dict[str, str])
+    typed: dict[str, Spoken] = field(factory=dict[str, Spoken])
 
     @property
     def active(self) -> Reply | None:
@@ -120,7 +120,6 @@ class Service:
 
     def finish(self, reply: Reply, status: str) -> None:
         reply.done = True
-        reply.failed = status == "failed"
         response = wire.Response(id=reply.response_id, status=status, conversation_id="conv")
         self.to_client.append(wire.ResponseDone(response=response))
 
@@ -136,6 +135,9 @@ class Service:
                     self.refuse("server_error", event, True)
                 else:
                     self.create(event.event_id)
+            case wire.ConversationItemCreate() if event.item.id in self.typed:
+                self.items.append(self.typed[str(event.item.id)])
+                self.to_client.append(wire.ConversationItemAdded(item=event.item))
             case wire.ResponseCancel():
                 active = self.active
                 if active is None or active.response_id != event.response_id:
@@ -266,6 +268,15 @@ class AnswersMachine(RuleBasedStateMachine):
         if told:
             self.deliver_all_to_client()
 
+    @rule()
+    def user_types(self) -> None:
+        outputs = self.client.typed("Chicago", self.now_ms * MS)
+        for output in outputs:
+            if isinstance(output, Transcript):
+                item = Spoken(output.item_id, self.now_ms)
+                self.service.typed[item.item_id] = item
+        self.perform(outputs)
+
     def deliver_all_to_service(self) -> None:
         while self.to_service:
             self.service.receive(self.to_service.popleft(), tells_which=True)
@@ -329,7 +340,7 @@ class AnswersMachine(RuleBasedStateMachine):
                     reply.cause.excused = True  # its answer was heard, and then cut
             elif onset_ms is not None and reply.cause is not None and reply.cause.end_ms < onset_ms:
                 reply.stale = True
-        for item in self.service.items:
+        for item in (*self.service.items, *self.service.typed.values()):
             if onset_ms is None or item.end_ms < onset_ms:
                 item.excused = True
         onset = None if onset_ms is None else onset_ms * 24
@@ -369,12 +380,12 @@ class AnswersMachine(RuleBasedStateMachine):
                 assert live, f"{item} was not answered"
 
     def live(self, item: Spoken) -> list[Reply]:
-        """The answers to an item that were given."""
+        """The answers to an item that were given, also those that failed after a piece of it."""
         return [
             reply
             for reply in self.service.replies
             if reply.cause is item
-            and not (reply.client_cancelled or reply.stale or reply.failed)
+            and not (reply.client_cancelled or reply.stale)
             and reply.out_samples
         ]
 
