@@ -46,6 +46,7 @@ _BARGEIN: Final = "framepipe/conversation/bargein.py"
 _BARGEIN_TABLE: Final = "framepipe/conversation/bargein_table.py"
 _CREDIT: Final = "framepipe/conversation/local_credit.py"
 _USER_SPEECH: Final = "framepipe/conversation/user_speech.py"
+_TURNS: Final = "framepipe/conversation/turns.py"
 _ANSWERS: Final = "framepipe/realtime/answers.py"
 _RING: Final = "framepipe/realtime/mic_ring.py"
 _CLIENT: Final = "framepipe/realtime/client_protocol.py"
@@ -76,6 +77,11 @@ _LOUD: Final = ("tests/conversation/test_speaker.py", "tests/processors/test_wav
 _BARGE: Final = (
     "tests/conversation/test_bargein.py",
     "tests/conversation/test_bargein_machine.py",
+)
+_WHOSE: Final = (
+    "tests/conversation/test_turns.py",
+    "tests/conversation/test_turns_machine.py",
+    "tests/processors/test_turns.py",
 )
 _OWED: Final = (
     "tests/realtime/test_client_protocol.py",
@@ -720,6 +726,127 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "                if any(pending <= self._line(said) for pending in self._pending):",
         "                if any(pending < 0 for pending in self._pending):",
         _BARGE,
+    ),
+    # --- turns ----------------------------------------------------------------------------------
+    Mutant(
+        "turn-call-does-not-wait",
+        "a tool with effects acts before its turn is committed",
+        _TURNS,
+        "        if user is None or user.is_committed:\n",
+        "        if user is None or user.items:\n",
+        _WHOSE,
+    ),
+    Mutant(
+        "turn-void-call-acts",
+        "a call goes ahead though what asked for it is void",
+        _TURNS,
+        " turn and not reply.is_void:\n                calls += reply.calls",
+        " turn:\n                calls += reply.calls",
+        _WHOSE,
+    ),
+    Mutant(
+        "turn-void-answer-heard",
+        "what was held and is void is let go",
+        _TURNS,
+        "            held = self._taken(reply)\n            if reply.is_alive:",
+        "            held = self._taken(reply)\n            if held:",
+        _WHOSE,
+    ),
+    Mutant(
+        "turn-held-lost",
+        "an answer that was held is never heard",
+        _TURNS,
+        "[told for frame in held for told in self._pass(",
+        "[told for frame in held[1:] for told in self._pass(",
+        _WHOSE,
+    ),
+    Mutant(
+        "turn-words-lost",
+        "the words of a revoked turn belong to none",
+        _TURNS,
+        "        turn.items[:0] = old.items\n",
+        "        turn.items[:0] = []\n",
+        _WHOSE,
+    ),
+    Mutant(
+        "turn-revoked-twice",
+        "the service is told twice that the same words are void",
+        _TURNS,
+        "        fresh = tuple(item_id for item_id in item_ids if item_id not in turn.revoked)",
+        "        fresh = tuple(item_ids)",
+        _WHOSE,
+    ),
+    Mutant(
+        "turn-undecided-commits",
+        "a booking goes ahead before the words are known that cut its answer",
+        _TURNS,
+        "        if earlier is not None and is_due and not earlier.is_undecided:",
+        "        if earlier is not None and is_due:",
+        _WHOSE,
+    ),
+    Mutant(
+        "turn-read-back-late",
+        "an answer must be heard a sample longer before it commits",
+        _TURNS,
+        "if heard_ms >= self._read_back_ms else []",
+        "if heard_ms > self._read_back_ms else []",
+        _WHOSE,
+    ),
+    Mutant(
+        "turn-early-cut-is-late",
+        "words in the first second of an answer begin a turn of their own",
+        _TURNS,
+        "        is_early = heard_ms < self._join_ms and audible.user is self._newest",
+        "        is_early = heard_ms < 0 and audible.user is self._newest",
+        _WHOSE,
+    ),
+    Mutant(
+        "turn-held-without-bound",
+        "audio is held without a bound",
+        _TURNS,
+        "            return [] if self._held_bytes <= HELD_BYTES else",
+        "            return [] if self._held_bytes >= 0 else",
+        _WHOSE,
+    ),
+    Mutant(
+        "turn-noise-over-noise",
+        "speech over the answer to a noise belongs to no turn",
+        _TURNS,
+        " if self._loose:\n                return [*self._tell(turn), *self._take_loose(",
+        " if not self._loose:\n                return [*self._tell(turn), *self._take_loose(",
+        _WHOSE,
+    ),
+    Mutant(
+        "typed-cools",
+        "what was held goes unheard when the user types",
+        _TURNS,
+        "if reply.turn > max(cuts, default=0)]",
+        "if reply.turn < 0]",
+        _WHOSE,
+    ),
+    Mutant(
+        "typed-correction-talked-over",
+        "an answer goes on that a typed correction made wrong",
+        _TURNS,
+        "        if turn.is_typed:\n            made += self._silence",
+        "        if turn.is_corrected and not turn.is_typed:\n            made += self._silence",
+        _WHOSE,
+    ),
+    Mutant(
+        "typed-answered-unseen",
+        "an answer counts for words that the service did not have",
+        _ANSWERS,
+        "if answers and not i.on_its_way)",
+        "if answers)",
+        _OWED,
+    ),
+    Mutant(
+        "typed-never-arrives",
+        "typed words are never known to have arrived",
+        _ANSWERS,
+        "        if item is not None and item.on_its_way:\n",
+        "        if item is not None and item.swallowed:\n",
+        _OWED,
     ),
     # --- every turn answered once (P5) ------------------------------------------------------------
     Mutant(

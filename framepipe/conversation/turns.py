@@ -298,7 +298,11 @@ CAUSE: Final = "turns"
 """The cause of the cuts that are made here."""
 
 HELD_BYTES: Final = 600 * 24_000 * 2
-"""Audio that is held at most: ten minutes, as much as may wait before the speaker."""
+"""What is held at most: ten minutes of audio, as much as may wait before the speaker. An answer
+that is longer is heard too early rather than in part."""
+
+FRAME_BYTES: Final = 512
+"""What a frame takes beside its audio."""
 
 _REPLIES_KEPT: Final = 16
 _TURNS_KEPT: Final = 4
@@ -928,12 +932,12 @@ class TurnCore:
         if reply.held or (not reply.passed and self._must_wait(frame)):
             reply.held.append(frame)
             self._held_bytes += _n_bytes(frame)
-            return []
+            return [] if self._held_bytes <= HELD_BYTES else self._let_go([reply], at_ns)
         return self._pass(reply, frame, at_ns)
 
     def _must_wait(self, frame: _Voice) -> bool:
         is_ours = frame.item_id is None  # a clip, or the end of a response without a voice
-        return self.state is State.COOLING and not is_ours and self._held_bytes < HELD_BYTES
+        return self.state is State.COOLING and not is_ours
 
     def _pass(self, reply: _Reply, frame: _Voice, at_ns: int) -> list[Command]:
         if isinstance(frame, AudioOut):
@@ -1267,7 +1271,8 @@ def _heard_ms(heard: Heard) -> int:
 
 
 def _n_bytes(frame: _Voice) -> int:
-    return SAMPLE_BYTES * frame.n_samples * frame.channels if isinstance(frame, AudioOut) else 0
+    n_samples = frame.n_samples * frame.channels if isinstance(frame, AudioOut) else 0
+    return FRAME_BYTES + SAMPLE_BYTES * n_samples
 
 
 def _unheard(held: Iterable[_Voice]) -> list[Heard]:

@@ -7,6 +7,7 @@ from typing import Literal, TypeVar
 
 import pytest
 
+from framepipe.conversation import turns
 from framepipe.conversation.endpointing import (
     ButtonPressed,
     ButtonReleased,
@@ -39,6 +40,7 @@ from framepipe.frames import (
     Transcript,
     TurnAmended,
     UserTurn,
+    evolve,
 )
 
 _F = TypeVar("_F", bound=Frame)
@@ -355,6 +357,44 @@ def test_a_typed_correction_of_a_committed_turn_silences_its_answer_and_no_other
     assert of(script.made, Interrupt) == [Interrupt(turn=1, cause="turns", at_ns=4_000 * MS)]
     assert [(one.old, one.new) for one in of(script.made, TurnAmended)] == [("Denver", "Chicago")]
     assert ("turn-1", "revoked", "to Denver") not in script.turns()
+
+
+def test_what_is_void_is_not_let_go_with_the_rest() -> None:
+    script = Script(TurnCore(hold="always", cool_down_ms=1_000))
+    script.says("U1", 1_000, 1_500)
+    script.answer(1, "U1")
+    script.says("U2", 2_100, 2_500)
+    script.answer(2, "U2")
+    script.at(4_000)
+
+    assert of(script.made, AudioOut) == [audio(2)]
+
+
+def test_the_call_of_an_answer_to_a_noise_never_acts() -> None:
+    script = Script()
+    script.says("U1", 1_000, 1_500, "to Denver")
+    script.says("U2", 2_100, 2_300)
+    script.tell(ReplyPending(turn=1, response_id="R1", item_ids=("U2",)))
+    script.tell(effect("call-1", 1))
+    script.tell(Swallow(item_id="U2"))
+    script.at(6_000)
+
+    assert script.turns()[-1] == ("turn-1", "committed", "to Denver")
+    assert of(script.made, Proceed) == []
+
+
+def test_an_answer_that_is_too_long_to_be_held_is_heard_too_early_and_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "HELD_BYTES", 3 * (turns.FRAME_BYTES + 48 * 20))
+    script = Script(TurnCore(hold="always"))
+    script.says("U1", 1_000, 1_500)
+    script.tell(ReplyPending(turn=1, response_id="R1", item_ids=("U1",)))
+    came = [script.tell(evolve(audio(1, 20), start_sample=480 * n)) for n in range(5)]
+
+    assert [len(frames) for frames in came] == [0, 0, 0, 4, 1]
+    starts = [frame.start_sample for frame in of(script.made, AudioOut)]
+    assert starts == [0, 480, 960, 1_440, 1_920]
 
 
 def test_typed_words_end_a_cool_down_and_what_it_held_for_another_turn_is_heard() -> None:

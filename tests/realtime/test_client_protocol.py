@@ -472,6 +472,53 @@ def test_a_turn_that_the_service_did_not_answer_is_answered_on_our_request() -> 
     assert call.protocol.settled
 
 
+def typed_while_an_answer_begins(*told: wire.ServerEvent) -> list[Output]:
+    """The user has spoken and types, while the service answers. What follows its answer at once."""
+    call = Call()
+    call.mic(4_000)
+    call.user_turn("U1", 2_000, 3_000)
+    call.protocol.typed("to Chicago", call.now_ms * MS)
+    outputs = call.receive(*told, created("R1"), delta("R1", 400), done("R1"))
+    return [*outputs, *call.wait(0)]
+
+
+def test_typed_words_that_the_service_had_are_answered_with_what_was_said() -> None:
+    item = wire.Item(type="message", id="ours_1", role="user")
+    (text,) = Call().protocol.typed("to Chicago", 0)[:1]
+    assert isinstance(text, Transcript)
+    assert (text.item_id, text.text, text.typed) == ("ours_1", "to Chicago", True)
+
+    assert sent(typed_while_an_answer_begins(wire.ConversationItemAdded(item=item))) == []
+
+
+def test_typed_words_that_came_too_late_for_an_answer_get_one_of_their_own() -> None:
+    (create,) = sent(typed_while_an_answer_begins())
+
+    assert isinstance(create, wire.ResponseCreate)
+
+
+def test_typed_words_are_asked_for_with_the_next_advance_and_once() -> None:
+    call = Call()
+    outputs = call.performed(call.protocol.typed("to Chicago", 0))
+    assert [type(event) for event in sent(outputs)] == [wire.ConversationItemCreate]
+
+    (create,) = sent(call.wait(0))
+    assert isinstance(create, wire.ResponseCreate)
+    (opened,) = call.receive(created("R1", metadata={MARK: create.event_id}))
+    assert opened == OpenTurn("R1", item_ids=("ours_1",))
+    call.receive(done("R1"))
+    assert call.wait(5_000) == []
+
+
+def test_no_words_are_an_ask_for_an_answer_and_no_transcript() -> None:
+    call = Call()
+    outputs = call.performed(call.protocol.typed("  ", 0))
+
+    assert [type(event) for event in sent(outputs)] == [wire.ConversationItemCreate]
+    assert len(outputs) == 1
+    assert len(sent(call.wait(0))) == 1
+
+
 def test_a_collision_keeps_the_debt() -> None:
     call = Call()
     call.mic(3_000)
