@@ -841,7 +841,7 @@ class TurnCore:
                 r.is_alive and {*r.item_ids} & {*turn.rest} for r in self._replies.values()
             )
             # The model has answered all of it by now, and has heard the correction itself.
-            return [*self._close_joint(turn, "" if answered else hint), *self._tell(turn)]
+            return self._close_joint(turn, "" if answered else hint)
         earlier, made = self._earlier, self._close_joint(turn)
         if earlier is not None:
             made += self._supersede(turn, earlier, hint if target is earlier else "")

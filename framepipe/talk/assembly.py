@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -143,7 +144,8 @@ def from_module(name: str) -> Assemble:
         name: Module and function; modules are looked for in the current folder, too.
 
     Raises:
-        WiringError: There is no such function, or, from the assembly, it made no pipeline.
+        WiringError: There is no such function, or it takes other arguments, or, from the
+            assembly, it made no pipeline.
     """
     module_name, _, function_name = name.partition(":")
     if not (module_name and function_name):
@@ -166,6 +168,8 @@ def from_module(name: str) -> Assemble:
     function: object = getattr(module, function_name, None)
     if not callable(function):
         raise WiringError(f"{module_name} has no function {function_name}; write module:function")
+    if not _takes_two(function):
+        raise WiringError(f"{name} cannot be called with a microphone and a speaker; it must be")
 
     def assemble(mic: object, speaker: object) -> Assembly:
         pipeline = cast("Callable[[object, object], object]", function)(mic, speaker)
@@ -174,6 +178,16 @@ def from_module(name: str) -> Assemble:
         return Assembly(pipeline=pipeline)
 
     return assemble
+
+
+def _takes_two(function: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(function).bind("mic", "speaker")
+    except TypeError:
+        return False
+    except ValueError:  # it does not tell
+        return True
+    return True
 
 
 def _last_line(error: Exception) -> int | None:

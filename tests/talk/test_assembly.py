@@ -76,6 +76,7 @@ def test_a_users_own_pipeline_is_found_and_made(own: None) -> None:
         ("no_such_module_here:make", "cannot be imported"),
         ("my_agent_of_the_test:number", "has no function number"),
         ("my_agent_of_the_test:absent", "has no function absent"),
+        ("json:dumps", "json:dumps cannot be called with a microphone and a speaker"),
     ],
 )
 def test_a_pipeline_that_is_none_is_one_line(own: None, name: str, why: str) -> None:
