@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -22,12 +22,14 @@ from framepipe.frames import (
     Transcript,
 )
 from framepipe.realtime import events as wire
+from framepipe.realtime.client_protocol import MARK
 from framepipe.realtime.connection import Connection, HandshakeRefused
 from framepipe.realtime.reconnect import RetryPolicy
 from framepipe.realtime.session import SessionSettings, Transcription
 from framepipe.testing import run_virtual
 from framepipe_processors.realtime import Realtime
 from tests.realtime_service import Ear, Mic, Service, call
+from tests.turns_service import Keyboard
 
 SETTINGS = SessionSettings(instructions="Be brief.", transcription=Transcription())
 
@@ -234,10 +236,12 @@ class Gate(Service):
             yield connection
 
 
-def knock(gate: Service, mic: Mic | None = None, **options: object) -> Ear:
+def knock(
+    gate: Service, mic: Mic | None = None, stages: Sequence[object] = (), **options: object
+) -> Ear:
     ear = Ear()
     stage = Realtime(key="sk-secret", seed=1, connect=gate.connect, **options)  # type: ignore[arg-type]
-    run_virtual(Pipeline(mic or Mic(20.0), stage, ear).run)
+    run_virtual(Pipeline(mic or Mic(20.0), *stages, stage, ear).run)
     return ear
 
 
@@ -301,6 +305,27 @@ def test_a_service_that_is_away_for_a_while_is_knocked_at_with_growing_pauses() 
     for pause, longest in zip(pauses, (500, 1_000, 2_000, 4_000), strict=True):
         assert longest / 2 <= pause <= longest
     assert ear.of(Problem) == []
+
+
+def test_what_is_typed_while_the_service_is_away_is_answered_when_it_is_back() -> None:
+    async def answers(service: Service) -> None:
+        await service.greet()
+        create = await service.until(wire.ResponseCreate)
+        await service.begin("R2", **{MARK: str(create.event_id)})
+        await service.speak("R2", 400)
+        await service.finish("R2")
+        await service.read_on()
+
+    gate = Gate(scripts(answered_and_lost, answers), *[TransportBroken("nobody there")] * 2)
+    ear = knock(gate, stages=(Keyboard([(3_300, "and in Rome?")]),))
+
+    asked = [told.at_ns for told in ear.of(Transcript) if told.typed]
+    back = [state.at_ns for state in ear.of(ConnectionState) if state.state == "open"][1]
+    assert len(asked) == 1
+    assert asked[0] < back
+    assert seeded(gate, 1)[-1] == ("user", "and in Rome?")
+    assert len([event for event in orders(gate, 1) if isinstance(event, wire.ResponseCreate)]) == 1
+    assert sum(out.n_samples for out in ear.of(AudioOut) if out.turn == 2) == 400 * 24
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
