@@ -30,6 +30,7 @@ class RevokingMachine(AnswersMachine):
         self.answers: dict[str, tuple[str, ...]] = {}
         self.void_names: set[str] = set()
         self.void_items: set[str] = set()
+        self.ours: set[str] = set()
         self.n_calls = 0
         self.response_of: dict[str, str] = {}
         self.running: set[str] = set()
@@ -113,19 +114,24 @@ class RevokingMachine(AnswersMachine):
         item_ids = tuple(self.known[-n:])
         self.void_items |= set(item_ids)
         void = frozenset(item_ids)
+        waiting = [event for event in self.to_service if isinstance(event, wire.ResponseCreate)]
+        outputs = self.client.revoke(
+            item_ids, self.now_ms * MS, hint="no" if hint else "", respond=respond
+        )
+        # What we ask for is ours; an ask that is on its way may answer another item, and lives.
+        self.ours -= void
+        lives = bool((self.ours | self.service.typed.keys()) & set(self.client.owed))
+        self.ours |= void if respond else set()
         for reply in self.service.replies:
             cause = None if reply.cause is None else reply.cause.item_id
             by_itself = reply.response_id not in self.service.asked
             told = self.answers.get(reply.response_id, ())
-            if void & set(told) or (cause in void and (by_itself or told == ())):
+            if void & set(told) or (cause in void and (by_itself or (told == () and not lives))):
                 reply.stale = True
-        waiting = (event for event in self.to_service if isinstance(event, wire.ResponseCreate))
-        self.void_names |= {str(event.event_id) for event in waiting}
+        if not lives:
+            self.void_names |= {str(event.event_id) for event in waiting}
         for item in self.items(void):
             item.excused = not respond
-        outputs = self.client.revoke(
-            item_ids, self.now_ms * MS, hint="no" if hint else "", respond=respond
-        )
         self.perform(outputs)
 
     def items(self, item_ids: frozenset[str]) -> list[Spoken]:
