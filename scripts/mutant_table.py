@@ -870,8 +870,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "late-response-lives",
         "a response created after the cut that kills it is heard",
         _ANSWERS,
-        "            self._is_before(answer, cut) for cut in self._cuts\n",
-        "            self._is_before(answer, cut) for cut in list(self._cuts)[:0]\n",
+        "        answer.killed = self._is_superfluous(answer) or bool(cuts)",
+        "        answer.killed = self._is_superfluous(answer)",
         _OWED,
     ),
     Mutant(

@@ -68,6 +68,7 @@ class UserItem:
         asked: Its answer was our doing.
         revoked: The service's own answer to it is void.
         ours: Nobody but us will ask for its answer.
+        cuts_before: How many cuts had been made when its answer became due.
         on_its_way: We have sent it, and do not know that the service has it: what the service
             creates in the meantime does not answer it.
         grounded_in: The user items without which it would not be there, for what is none itself.
@@ -81,6 +82,7 @@ class UserItem:
     asked: bool = False
     revoked: bool = False
     ours: bool = False
+    cuts_before: int = 0
     on_its_way: bool = False
     grounded_in: frozenset[str] = frozenset()
 
@@ -208,6 +210,7 @@ class AnswerBook:
         self._committed = 0
         self._owed: dict[str, UserItem] = {}
         self._owed_since_ns = 0
+        self._patient_until_ns = 0
         self._answers: OrderedDict[str, Answer] = OrderedDict()
         self._asks: OrderedDict[str, Ask] = OrderedDict()
         self._queue: deque[Ask] = deque()
@@ -274,6 +277,8 @@ class AnswerBook:
         item = self._item(item_id, end_sample)
         item.end_sample = max(item.onset_sample, end_sample)
         self._owed_since_ns = max(self._owed_since_ns, at_ns)
+        if self._service_answers:  # it is about to, and its answer pays what we would ask for
+            self._patient_until_ns = at_ns + self.patience_ns
         if self._speaking is item:
             self._speaking = None
 
@@ -409,9 +414,8 @@ class AnswerBook:
         )
         for paid in answer.pays:
             del self._owed[paid.item_id]
-        answer.killed = self._is_superfluous(answer) or any(
-            self._is_before(answer, cut) for cut in self._cuts
-        )
+        cuts = [cut.number for cut in self._cuts if self._is_before(answer, cut)]
+        answer.killed = self._is_superfluous(answer) or bool(cuts)
         item = answer.item
         by_itself = ask is None and item is not None and (item.swallowed or item.revoked)
         if by_itself or (ask is not None and ask.void):
@@ -421,6 +425,8 @@ class AnswerBook:
             ask.granted = True
             for item in answer.pays:
                 item.asked = True
+                if cuts and item.cuts_before >= max(cuts):
+                    self._owe(item, at_ns)  # that became due when this was on its way
             # An ask that had been given up for lost, and was queued again, is granted now.
             if ask in self._queue:
                 self._queue.remove(ask)
@@ -576,6 +582,7 @@ class AnswerBook:
 
     def _owe(self, item: UserItem, at_ns: int) -> None:
         self._owed[item.item_id] = item
+        item.cuts_before = self._n_cuts
         if len(self._owed) > REMEMBERED:  # one answer pays them all, so the newest will do
             del self._owed[next(iter(self._owed))]
         self._owed_since_ns = max(self._owed_since_ns, at_ns)
@@ -637,7 +644,7 @@ class AnswerBook:
         if self._owed:
             by_us = all(item.ours for item in self._owed.values())
             patient_ns = 0 if by_us else self._owed_since_ns + self.patience_ns
-            return max(patient_ns, self._not_before_ns)
+            return max(patient_ns, self._patient_until_ns, self._not_before_ns)
         return self._not_before_ns if self._queue else None
 
     def _give_up_waiting(self, at_ns: int) -> None:

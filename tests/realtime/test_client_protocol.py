@@ -473,13 +473,13 @@ def test_a_turn_that_the_service_did_not_answer_is_answered_on_our_request() -> 
 
 
 def typed_while_an_answer_begins(*told: wire.ServerEvent) -> list[Output]:
-    """The user has spoken and types, while the service answers. What follows its answer at once."""
+    """The user has spoken and types, while the service answers. What follows its answer."""
     call = Call()
     call.mic(4_000)
     call.user_turn("U1", 2_000, 3_000)
     call.protocol.typed("to Chicago", call.now_ms * MS)
     outputs = call.receive(*told, created("R1"), delta("R1", 400), done("R1"))
-    return [*outputs, *call.wait(0)]
+    return [*outputs, *call.wait(200)]
 
 
 def test_typed_words_that_the_service_had_are_answered_with_what_was_said() -> None:
@@ -508,6 +508,25 @@ def test_typed_words_are_asked_for_with_the_next_advance_and_once() -> None:
     assert opened == OpenTurn("R1", item_ids=("ours_1",))
     call.receive(done("R1"))
     assert call.wait(5_000) == []
+
+
+def test_typed_words_are_not_asked_for_where_the_service_is_about_to_answer_by_itself() -> None:
+    call = Call()
+    call.mic(4_000)
+    call.receive(wire.InputAudioBufferSpeechStarted(item_id="U1", audio_start_ms=1_700))
+    call.protocol.typed("AB-123", call.now_ms * MS)
+    assert sent(call.wait(100)) == [], "the user speaks"
+    outputs = call.receive(
+        wire.InputAudioBufferSpeechStopped(item_id="U1", audio_end_ms=3_500),
+        wire.ConversationItemAdded(item=wire.Item(type="message", id="ours_1", role="user")),
+        wire.InputAudioBufferCommitted(item_id="U1"),
+        created("R1"),
+    )
+
+    assert sent(outputs) == []
+    assert OpenTurn("R1", item_ids=("ours_1", "U1")) in outputs
+    call.receive(done("R1"))
+    assert sent(call.wait(5_000)) == []
 
 
 def test_no_words_are_an_ask_for_an_answer_and_no_transcript() -> None:

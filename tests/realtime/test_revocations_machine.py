@@ -55,7 +55,9 @@ class RevokingMachine(AnswersMachine):
                     assert not reply.stale, f"a tool is called for the void {reply}"
                     self.running.add(output.call_id)
                 case Withdraw(call_id):
-                    assert self.reply(self.response_of[call_id]).stale
+                    reply = self.reply(self.response_of[call_id])
+                    assert reply.cause is not None
+                    assert reply.stale or reply.cause.item_id in self.void_items
                     self.running.discard(call_id)
                 case Interrupt() if output.cause == REVOKED:
                     assert output.turn is not None
@@ -222,6 +224,7 @@ def _our_ask_is_late_and_its_turn_void(machine: RevokingMachine) -> None:
     machine.user_speaks(told=False)
     machine.user_pauses(ends=1, answer=0, told=True)
     machine.turn_is_revoked(n=1, respond=True, hint=False)
+    machine.time_passes(ms=200)
     machine.turn_is_revoked(n=1, respond=False, hint=False)
 
 
