@@ -115,6 +115,7 @@ class Ask:
         items_before: How many user items were there, or on their way.
         sent_ns: When it was sent.
         granted: A response was created for it.
+        owed: What it was sent for, if it was for debts.
         void: What it asked for is revoked.
     """
 
@@ -126,6 +127,7 @@ class Ask:
     items_before: int = 0
     sent_ns: int = 0
     granted: bool = False
+    owed: tuple[UserItem, ...] = ()
     void: bool = False
 
 
@@ -369,8 +371,9 @@ class AnswerBook:
             self._item(item_id, 0).revoked = True
         ask = self._in_flight
         owed = [item for item in self._owed.values() if _is_grounded(item, item_ids)]
-        if ask is not None and ask.for_debt and owed:
-            ask.void = True
+        if ask is not None and ask.for_debt:  # also if the service was quicker, and that is void
+            was_for = any(_is_grounded(item, item_ids) for item in ask.owed)
+            ask.void = ask.void or was_for or bool(owed)
         for item in owed:
             del self._owed[item.item_id]
         void = [answer for answer in self._answers.values() if answer.grounded_in & item_ids]
@@ -400,6 +403,8 @@ class AnswerBook:
         if known is not None:
             return known
         ask = self._asks.get(ask_name) if ask_name else None
+        if ask is None:
+            self._patient_until_ns = 0  # the service has done what was waited for
         for said in list(self._items.values()):
             if ask is not None and said.ordinal <= ask.items_before:
                 self.arrived(said.item_id)  # it went out first
@@ -523,7 +528,7 @@ class AnswerBook:
             else self._new_ask(Wish(), position_sample, for_debt=True)
         )
         ask.cuts_before, ask.items_before = self._n_cuts, self._committed
-        ask.sent_ns = at_ns
+        ask.sent_ns, ask.owed = at_ns, tuple(self._owed.values())
         self._in_flight = ask
         return ask
 

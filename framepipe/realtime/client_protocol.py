@@ -539,7 +539,7 @@ class ClientProtocol:
             if revocation.hint:
                 item = system_text(revocation.hint)
                 self._record.added(msgspec.structs.replace(item, id=self._record.new_id()))
-            owed = owed or revocation.respond
+            owed = owed or bool(revocation.again)
         outputs += self._requests.end_all("the connection is gone")
         self._record.socket_gone()
         leftover = Leftover(
@@ -780,8 +780,8 @@ class ClientProtocol:
             outputs += self.delete(item_id)
         if revocation.hint:
             outputs += self.add(system_text(revocation.hint))[1]
-        if revocation.respond:
-            self._book.owe_again(revocation.item_ids, at_ns)
+        if revocation.again:
+            self._book.owe_again(revocation.again, at_ns)
         return outputs
 
     def _error(self, error: wire.ErrorDetail, at_ns: int) -> list[Output]:

@@ -45,7 +45,7 @@ class Revocation:
         answers: The responses that they caused, oldest first.
         withdrawn: The calls that were withdrawn.
         hint: What the model shall know; "" if nothing.
-        respond: The user's items shall be answered again.
+        again: Those of them that shall be answered again.
         swallowed: The items were no speech: they go, and what was said to them was not heard.
         cut_turn: An interrupt up to this turn is on its way.
     """
@@ -54,7 +54,7 @@ class Revocation:
     answers: list[Answer]
     withdrawn: list[Withdraw] = field(factory=list[Withdraw])
     hint: str = ""
-    respond: bool = False
+    again: frozenset[str] = frozenset()
     swallowed: bool = False
     cut_turn: int | None = None
 
@@ -99,9 +99,11 @@ class Revocations:
             What is to be cancelled, withdrawn and cut now.
         """
         silent = self._book.killed
-        revocation = Revocation(
-            item_ids, self._book.revoke(item_ids, at_ns), hint=hint, respond=respond
-        )
+        revocation = Revocation(item_ids, self._book.revoke(item_ids, at_ns), hint=hint)
+        for earlier in self._open:
+            earlier.again -= item_ids  # what is said last of an item counts
+        if respond:
+            revocation.again = item_ids
         turns = [
             answer.turn
             for answer in revocation.answers

@@ -157,6 +157,36 @@ def test_a_create_of_ours_that_was_on_its_way_is_void_and_its_debt_is_paid_once(
     assert call.protocol.settled
 
 
+def test_a_create_that_was_on_its_way_is_void_though_the_service_was_quicker() -> None:
+    call = Call()
+    call.mic(4_000)
+    call.user_turn("U1", 1_000, 2_000)
+    (create,) = sent(call.wait(200))
+    assert isinstance(create, wire.ResponseCreate)
+    call.receive(created("R1"))  # by itself, late
+
+    revoke(call, "U1", hint="no")
+    silenced(call, 1, 0, 0)
+    call.receive(done("R1", "cancelled"))
+    void = call.receive(created("R2", metadata={"framepipe": str(create.event_id)}))
+
+    assert kinds(void) == ["response.cancel"], "it was asked for before the model had the hint"
+    after = call.receive(done("R2", "cancelled"))
+    assert kinds([*after, *call.wait(200)])[-1] == "response.create"
+
+
+def test_what_is_said_last_of_a_void_turn_counts() -> None:
+    call = answering_call()
+
+    revoke(call, "U1", respond=True)
+    revoke(call, "U1", respond=False)
+    silenced(call, 1, 4_800, 9_600)
+    after = call.receive(done("R1", "cancelled"))
+
+    assert "response.create" not in kinds([*after, *call.wait(10_000)])
+    assert call.protocol.settled
+
+
 def test_a_tool_that_runs_for_a_void_turn_is_withdrawn_and_its_call_deleted() -> None:
     call = answering_call()
     call.receive(*calling("F1", "c1", "R1"), done("R1"))
