@@ -538,6 +538,20 @@ def test_no_words_are_an_ask_for_an_answer_and_no_transcript() -> None:
     assert len(sent(call.wait(0))) == 1
 
 
+def test_the_service_has_150_ms_from_the_commit_to_answer_by_itself() -> None:
+    call = Call()
+    call.mic(4_000)
+    call.receive(
+        wire.InputAudioBufferSpeechStarted(item_id="U1", audio_start_ms=1_700),
+        wire.InputAudioBufferSpeechStopped(item_id="U1", audio_end_ms=3_500),
+    )
+    call.wait(200)
+
+    assert sent(call.receive(wire.InputAudioBufferCommitted(item_id="U1"))) == []
+    assert sent(call.wait(149)) == []
+    assert [type(event) for event in sent(call.wait(1))] == [wire.ResponseCreate]
+
+
 def test_a_collision_keeps_the_debt() -> None:
     call = Call()
     call.mic(3_000)
