@@ -494,7 +494,12 @@ def main(
     chosen = [promise for promise in promises if promise.name in only]
     console = Console(width=128)
     if len(chosen) != len(set(only)):
-        console.print(f"there is no promise {set(only) - {promise.name for promise in chosen}}")
+        known = [promise.name for promise in promises]
+        unknown = ", ".join(name for name in only if name not in known)
+        console.print(f"there is no promise {unknown}; there are {', '.join(known)}")
+        return 2
+    if asked.minutes <= 0:
+        console.print(f"--minutes is {asked.minutes:g}; it must be more than 0")
         return 2
     fixed: int | None = FULL_EXAMPLES if asked.full else asked.examples
     soaks = () if asked.no_soak else SOAKS
