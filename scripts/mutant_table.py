@@ -817,7 +817,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _WHOSE,
     ),
     Mutant(
-        "typed-cools",
+        "typed-held-lost",
         "what was held goes unheard when the user types",
         _TURNS,
         "if reply.turn > max(cuts, default=0)]",
