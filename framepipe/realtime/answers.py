@@ -405,9 +405,10 @@ class AnswerBook:
         ask = self._asks.get(ask_name) if ask_name else None
         if ask is None:
             self._patient_until_ns = 0  # the service has done what was waited for
-        for said in list(self._items.values()):
-            if ask is not None and said.ordinal <= ask.items_before:
-                self.arrived(said.item_id)  # it went out first
+        else:
+            for said in list(self._items.values()):
+                if said.ordinal <= ask.items_before:  # it went out first
+                    self.arrived(said.item_id)
         answers = ask is None or ask.wish.answers
         answer = Answer(
             response_id=response_id,
