@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from attrs import field, frozen
 
-from framepipe import Frame, Pipeline, on
+from framepipe import Frame, Pipeline
 from framepipe.clock import now_ns
 from framepipe.frames import (
-    AudioIn,
     Interrupt,
     Proceed,
     Revoke,
@@ -29,6 +28,7 @@ from framepipe.realtime.voice import ShippedClips
 from framepipe.realtime.window_detectors import LoudWindows
 from framepipe.testing import Act, Pause, ScriptedUser, Speech, run_virtual
 from framepipe_processors import BargeIn, LocalVad, Playout, Realtime, Turns, WavSink
+from tests.interruption_call import Outside
 
 _F = TypeVar("_F")
 
@@ -37,20 +37,6 @@ Said = tuple[int, int, str]
 
 Typed = tuple[int, str]
 """When somebody has typed something (milliseconds), and what."""
-
-
-class Keyboard:
-    """Stands above the service, for what the user types."""
-
-    def __init__(self, typed: Sequence[Typed]) -> None:
-        self._typed = sorted(typed)
-
-    @on(AudioIn)
-    def listen(self, frame: AudioIn) -> Iterator[AudioIn | TextIn]:
-        end_ms = (frame.start_sample + frame.n_samples) * 1_000 // frame.rate_hz
-        yield frame
-        while self._typed and self._typed[0][0] <= end_ms:
-            yield TextIn(text=self._typed.pop(0)[1])
 
 
 @frozen(kw_only=True)
@@ -138,7 +124,7 @@ async def _call(
         pipeline = Pipeline(
             ScriptedUser(*_acts(said, length_ms), block_ms=20),
             LocalVad(second_stage=False),
-            Keyboard(typed),
+            Outside(*((at_ms, TextIn(text=text)) for at_ms, text in typed)),
             Realtime(session, connect=server.connect, tools=(book_flight,), seed=1),
             Turns(**options),
             Playout(),

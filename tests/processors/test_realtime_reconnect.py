@@ -19,6 +19,7 @@ from framepipe.frames import (
     Problem,
     ReplyPending,
     SpeechStarted,
+    TextIn,
     Transcript,
 )
 from framepipe.realtime import events as wire
@@ -28,8 +29,8 @@ from framepipe.realtime.reconnect import RetryPolicy
 from framepipe.realtime.session import SessionSettings, Transcription
 from framepipe.testing import run_virtual
 from framepipe_processors.realtime import Realtime
+from tests.interruption_call import Outside
 from tests.realtime_service import Ear, Mic, Service, call
-from tests.turns_service import Keyboard
 
 SETTINGS = SessionSettings(instructions="Be brief.", transcription=Transcription())
 
@@ -317,7 +318,7 @@ def test_what_is_typed_while_the_service_is_away_is_answered_when_it_is_back() -
         await service.read_on()
 
     gate = Gate(scripts(answered_and_lost, answers), *[TransportBroken("nobody there")] * 2)
-    ear = knock(gate, stages=(Keyboard([(3_300, "and in Rome?")]),))
+    ear = knock(gate, stages=(Outside((3_300, TextIn(text="and in Rome?"))),))
 
     asked = [told.at_ns for told in ear.of(Transcript) if told.typed]
     back = [state.at_ns for state in ear.of(ConnectionState) if state.state == "open"][1]
