@@ -49,7 +49,7 @@ def interruption(
 ) -> None:
     """How fast and how rightly each policy silences and cuts the agent."""
     from framepipe.bench.clips import Room, noise_called
-    from framepipe.bench.echo import Defence, echo_table, run_echo_trials
+    from framepipe.bench.echo import ECHO_PHASES, Defence, echo_table, run_echo_trials
     from framepipe.bench.interruption import PHASES, QUICK_PHASES, run_trials
     from framepipe.bench.table import clip_table, other_table, speech_table
 
@@ -77,7 +77,7 @@ def interruption(
         own = bar.add_task("the agent's own voice", total=None)
         echoes = run_echo_trials(
             audio,
-            phases=max(1, repeats // PHASES),
+            phases=max(1, ECHO_PHASES * repeats // PHASES),
             defences=(Defence.GATE,),
             processes=processes,
             progress=lambda done, of: bar.update(own, completed=done, total=of),

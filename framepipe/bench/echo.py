@@ -55,6 +55,9 @@ from framepipe_processors.wav_sink import WavSink
 RETURNS_DB: Final = (-10.0, -20.0, -30.0, -40.0)
 """How loud the agent comes back, against what is played."""
 
+ECHO_PHASES: Final = 3
+"""Repeats at each return level, where the other clips have ten."""
+
 BLOCK_MS: Final = 10
 """Blocks of microphone and speaker."""
 

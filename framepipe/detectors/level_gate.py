@@ -27,6 +27,13 @@ from framepipe.detectors.webrtc import Verdict
 from framepipe.errors import FrameError
 from framepipe.frames import NS_PER_S
 
+LONG_FRAMES: Final = 12
+"""Who is louder than the echo in the mean of so many frames counts with less of a margin."""
+
+LONG_MARGIN: Final = 0.5
+"""So much of it."""
+
+_PAUSE_DB: Final = 10.0  # a pause takes no more from that mean
 _FLOOR_RISES_DB: Final = 0.05  # a frame: speech has a pause every second or two
 _SILENT_DBFS: Final = -90.0
 _TAIL_NS: Final = 1_000_000_000  # longer than a detector hangs on to an echo
@@ -43,14 +50,14 @@ class LevelGate:
         channels: 1, or 2 to be mixed.
         margin_db: How much louder a frame must be than the expected echo, and than the room.
         reach_ms: How long after it was played a sound may still come back.
-        learn_ms: How much of the agent's speech must be learned from before the return loss is
-            believed.
-        span_ms: How far back in the agent's speech the return loss looks.
+        learn_ms: How much of the agent's speech must be learned from before what was learned of
+            its echo is believed.
+        span_ms: How far back in the agent's speech that looks.
         hold_ms: For so long after near-end speech softer sounds belong to it.
         window_hold_ms: The same for the windows of a second stage. Short: a click over the
             agent's voice lets its echo count in fewer windows than confirm speech.
-        least_loss_db: The return loss is never taken for less. An echo that comes back louder
-            needs an echo canceller or headphones.
+        first_loss_db: Until then the return loss is not taken for less. An echo that comes back
+            louder mutes the agent at the beginning; it needs an echo canceller or headphones.
 
     Attributes:
         echo: What is believed of it now.
@@ -67,11 +74,11 @@ class LevelGate:
         channels: int = 1,
         margin_db: float = 6.0,
         reach_ms: int = 300,
-        learn_ms: int = 500,
+        learn_ms: int = 1_000,
         span_ms: int = 4_000,
         hold_ms: int = 192,
         window_hold_ms: int = 24,
-        least_loss_db: float = 10.0,
+        first_loss_db: float = 10.0,
     ) -> None:
         if not FRAME_MS <= reach_ms <= 2_000:
             raise FrameError(f"reach_ms is {reach_ms}; it must be {FRAME_MS} to 2,000")
@@ -88,12 +95,13 @@ class LevelGate:
             raise FrameError(f"{FRAME_MS} ms at {rate_hz} Hz is not whole samples")
         self.rate_hz, self.channels = rate_hz, channels
         self.echo = EchoLevel(
-            reach_ms=reach_ms, learn_ms=learn_ms, span_ms=span_ms, least_loss_db=least_loss_db
+            reach_ms=reach_ms, learn_ms=learn_ms, span_ms=span_ms, first_loss_db=first_loss_db
         )
         self.floor_dbfs = 0.0
         self._margin_db = margin_db
         self._hold_samples = rate_hz * hold_ms // 1000
         self._window_hold_samples = rate_hz * window_hold_ms // 1000
+        self._reach_samples = rate_hz * reach_ms // 1000
         self._frame_samples = rate_hz * FRAME_MS // 1000
         self._full_power = float(self._frame_samples * FULL_SCALE**2)
         self._played_ns = -_TAIL_NS
@@ -103,6 +111,7 @@ class LevelGate:
         self._next = 0
         self._gated_from = self._gated_to = 0
         self._counted: deque[int] = deque(maxlen=_KEPT_FRAMES)
+        self._overs_db: deque[float] = deque(maxlen=LONG_FRAMES)
         self._near_until: int | None = None  # end of the last near-end speech over the agent
 
     def played(self, level_dbfs: float, at_ns: int) -> None:
@@ -180,11 +189,18 @@ class LevelGate:
 
         Args:
             window: On a stretch that was heard, after the verdicts on it.
+
+        Returns:
+            As it is, where there is more than an echo. For as long after that as an echo can last
+            it is *covered*: whoever spoke a moment ago may speak on, softly. Later it is an echo,
+            of probability 0.
         """
         if self._is_held(window.start_sample, self._window_hold_samples):
             return window
         if self.near_end(window.start_sample, window.end_sample):
             return window
+        if self._is_held(window.start_sample, self._reach_samples):
+            return evolve(window, is_covered=True)
         return evolve(window, probability=0.0)
 
     def _is_held(self, start_sample: int, hold_samples: int) -> bool:
@@ -203,12 +219,19 @@ class LevelGate:
         if start_sample != self._gated_to:
             self._gated_from = start_sample
             self._counted.clear()
+            self._overs_db.clear()
         self._gated_to = end_sample
         least_dbfs = self.floor_dbfs
         echo_dbfs = self.echo.expected_dbfs(end_ns)
         if echo_dbfs is not None:
             # Judged by what was known before it, or a loud frame would judge itself.
             least_dbfs = max(least_dbfs, echo_dbfs)
-            self.echo.learn(heard_dbfs)
-        if heard_dbfs > least_dbfs + self._margin_db:
+            self.echo.learn(heard_dbfs, self.floor_dbfs)
+        over_db = heard_dbfs - least_dbfs
+        # A click gives the mean no more than the margin.
+        self._overs_db.append(min(max(over_db, -_PAUSE_DB), self._margin_db))
+        if over_db > self._margin_db or self._is_over_for_long():
             self._counted.append(start_sample)
+
+    def _is_over_for_long(self) -> bool:
+        return sum(self._overs_db) > LONG_FRAMES * LONG_MARGIN * self._margin_db

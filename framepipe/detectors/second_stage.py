@@ -133,9 +133,10 @@ class SecondStage:
         Returns:
             What it brings: a question of its own, an answer, or the end of what was confirmed.
         """
-        self._recent.append(window.probability)
+        # What is covered is evidence neither for nor, where it may be speech, against it.
+        self._recent.append(0.0 if window.is_covered else window.probability)
         may_be = window.probability >= self._reject_p
-        begins = may_be and self._began is None
+        begins = may_be and self._began is None and not window.is_covered
         if may_be:
             self._quiet_since = window.end_sample
         if begins:

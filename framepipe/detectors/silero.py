@@ -40,11 +40,14 @@ class Window:
         probability: Of speech, 0 to 1.
         start_sample: First sample of the window.
         end_sample: One past its last sample.
+        is_covered: All that is heard in it may be the echo of what was played a moment ago, and
+            may as well be the user under it.
     """
 
     probability: float
     start_sample: int
     end_sample: int
+    is_covered: bool = False
 
 
 def models_for(hop_ms: HopMs) -> int:

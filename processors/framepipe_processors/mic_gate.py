@@ -50,8 +50,8 @@ class MicGate:
         self,
         *,
         headphones: bool = False,
-        pre_roll_ms: int = 700,
-        prefix_ms: int = 650,
+        pre_roll_ms: int = 900,
+        prefix_ms: int = 850,
         close_ms: int = 192,
         tail_ms: int = 300,
     ) -> None:

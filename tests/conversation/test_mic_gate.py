@@ -305,7 +305,7 @@ def test_stereo_is_silenced_and_split_as_a_whole() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"prefix_ms": 701}, "prefix_ms is 701 and pre_roll_ms 700"),
+        ({"prefix_ms": 901}, "prefix_ms is 901 and pre_roll_ms 900"),
         ({"close_ms": -1}, "close_ms is -1"),
     ],
 )

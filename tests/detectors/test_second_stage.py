@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -227,3 +228,37 @@ def test_evidence_out_of_range_is_refused(p: float, n: int, of: int) -> None:
 def test_numbers_out_of_range_are_refused(settings: dict[str, float], message: str) -> None:
     with pytest.raises(FrameError, match=message):
         SecondStage(RATE, **settings)  # type: ignore[arg-type]
+
+
+def covered(heard: list[Window]) -> list[Window]:
+    return [evolve(window, is_covered=True) for window in heard]
+
+
+def test_what_an_echo_covers_neither_confirms_nor_rejects_while_it_may_be_speech() -> None:
+    stage = second_stage()
+    stage.suspect(0)
+    heard = windows(0.95, *[0.95] * 9, *[0.0] * 6)
+    # 192 ms are six windows, and count from the last one that may have been speech.
+    assert answers(stage, [heard[0], *covered(heard[1:])]) == [
+        (15, SpeechRejected(source="silero", onset_sample=0, probability=0.0))
+    ]
+
+
+def test_what_an_echo_covers_is_rejected_like_anything_else_where_it_is_no_speech() -> None:
+    stage = second_stage()
+    stage.suspect(0)
+    heard = windows(0.95, *[0.1] * 9)
+    assert [number for number, _ in answers(stage, [heard[0], *covered(heard[1:])])] == [6]
+
+
+def test_nothing_begins_under_an_echo() -> None:
+    stage = second_stage()
+    assert told_by(stage, covered(windows(*[0.95] * 20))) == []
+
+
+def test_who_is_heard_again_when_the_echo_is_over_is_confirmed() -> None:
+    stage = second_stage()
+    stage.suspect(0)
+    heard = windows(*[0.95] * 12)
+    told = answers(stage, [heard[0], *covered(heard[1:7]), *heard[7:]])
+    assert told == [(10, confirmed(0))]
