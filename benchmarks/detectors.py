@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from framepipe.detectors.automatic_gain import AutomaticGain
 from framepipe.detectors.silero import WINDOW_SAMPLES, SileroDetector
 from framepipe.detectors.silero_model import SileroVoiceActivityDetector
 from framepipe.detectors.webrtc import WebrtcDetector
-from framepipe.frames import AudioIn
+from framepipe.frames import AudioIn, EchoReference
 from framepipe_processors.local_vad import LocalVad
 
 _T = TypeVar("_T")
@@ -51,6 +52,11 @@ def figures() -> list[Figure]:
         Figure("webrtcvad bare, two frames of 10 ms at 8 kHz", floor_us, "µs"),
         Figure("first stage with its rate conversion", _each_us(detector.feed, blocks), "µs", 20.0),
         Figure("LocalVad, first stage alone", _each_us(_listen(one_stage), frames), "µs"),
+        Figure(
+            "the same while the agent talks, with MicGate",
+            _each_us(_listen_over(LocalVad(second_stage=False)), frames),
+            "µs",
+        ),
         Figure("the Silero model bare, 32 ms", model_us, "µs"),
         Figure("second stage, 1.25 windows", _each_us(two.feed, blocks), "µs", 200.0),
     ]
@@ -72,6 +78,24 @@ def _windows_16k(sound: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
 
 def _listen(vad: LocalVad) -> Callable[[AudioIn], object]:
     return lambda frame: list(vad.listen(frame))
+
+
+def _listen_over(vad: LocalVad) -> Callable[[AudioIn], object]:
+    """The same over an agent whose level is told every 10 ms, on a clock that goes on."""
+    at_ns = frame_ns = 10_000_000
+    levels = cycle([-20.0, -25.0, -22.0, -60.0, -70.0])
+    start_sample = 0
+
+    def listen(frame: AudioIn) -> None:
+        nonlocal at_ns, start_sample
+        for _ in range(_BLOCK_MS // 10):
+            vad.compare(EchoReference(level_dbfs=next(levels), at_ns=at_ns))
+            at_ns += frame_ns
+        heard = AudioIn(pcm=frame.pcm, rate_hz=_RATE_HZ, start_sample=start_sample, at_ns=at_ns)
+        list(vad.listen(heard))
+        start_sample += _BLOCK
+
+    return listen
 
 
 def _each_us(function: Callable[[_T], object], inputs: Sequence[_T]) -> float:

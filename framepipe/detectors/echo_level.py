@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 FRAME_MS: Final = 10
 """Length of the frames of the microphone."""
 
-PERCENTILE: Final = 95.0
-"""So many of a hundred frames are below the excess."""
+KEEP_BELOW: Final = 0.95
+"""So many of the frames are below the excess."""
 
 LEAST_EXCESS_DB: Final = 3.0
 """The excess is never believed to be less: a room makes some tones much louder than others."""
@@ -53,7 +53,8 @@ furnished room."""
 PRIOR_FRAMES: Final = 5
 """That all shares are equal weighs as much as so many frames."""
 
-_PEAK_FALLS_DB: Final = 0.02  # a frame: the loudest of late is forgotten at 2 dB a second
+_PEAK_FALLS: Final = 10.0**-0.002  # a frame: the loudest of late is forgotten at 2 dB a second
+_WITHIN: Final = 10.0 ** (-LEARN_WITHIN_DB / 10.0)
 _FRAME_NS: Final = FRAME_MS * 1_000_000
 _KEPT_FRAMES: Final = 256
 _REPORTS_FRAMES: Final = 10  # a speaker that plays reports every 100 ms or more often
@@ -160,8 +161,8 @@ class EchoLevel:
             heard_dbfs: What the microphone heard.
             room_dbfs: What it hears without an echo; more than minus infinity.
         """
-        self._peak = max(self._loudest, self._peak * _power(-_PEAK_FALLS_DB))
-        if self._loudest < self._peak * _power(-LEARN_WITHIN_DB):
+        self._peak = max(self._loudest, self._peak * _PEAK_FALLS)
+        if self._loudest < self._peak * _WITHIN:
             return
         if self._batch and self._frame - self._batch[0][0] > _KEPT_FRAMES - len(self._ages):
             self._batch.clear()  # what was played before the first of them is forgotten
@@ -184,8 +185,8 @@ class EchoLevel:
 
     def _learn_loss(self) -> None:
         n = self._n_learned
-        losses = self._played[:n].max(axis=1) / np.maximum(self._heard[:n], _LEAST_POWER)
-        least_db = _dbfs(float(np.percentile(losses, 100.0 - PERCENTILE)))
+        gains = self._heard[:n] / self._played[:n].max(axis=1)
+        least_db = -_dbfs(_reached_by_few(gains))
         self._loss_db = max(self._first_loss_db, least_db - _DOUBT_DB)
         self._shares = self._prior = np.full(
             len(self._ages), _power(-self._loss_db) / len(self._ages)
@@ -194,16 +195,16 @@ class EchoLevel:
     def _learn_shares(self) -> None:
         n = min(self._n_learned, len(self._heard))
         played, heard, room = self._played[:n], self._heard[:n], self._room[:n]
-        weight = PRIOR_FRAMES * float(played.mean())
-        of = played.sum(axis=0) + weight
+        total = played.sum(axis=0)
+        weight = PRIOR_FRAMES * float(total.sum()) / played.size
+        of = total + weight
         for _ in range(_UPDATES if self._is_learned else _FIRST_UPDATES):
             ratio = heard / (played @ self._shares + room)
             self._shares = (self._shares * (ratio @ played) + weight * self._prior) / of
         self._weights = _dying_away(self._shares)
         echo = played @ self._weights
-        loud = echo > echo.max() * _power(-LEARN_WITHIN_DB)
-        louder = heard[loud] / (echo[loud] + room[loud])
-        excess_db = _dbfs(float(np.percentile(louder, PERCENTILE)))
+        loud = echo > echo.max() * _WITHIN
+        excess_db = _dbfs(_reached_by_few(heard[loud] / (echo[loud] + room[loud])))
         self._excess_db = max(LEAST_EXCESS_DB, excess_db)
         self._is_learned = True
 
@@ -223,6 +224,12 @@ def _dying_away(shares: Floats) -> Floats:
     falls: Floats = _power(-FALL_DB) ** np.arange(len(shares), dtype=np.float64)[::-1]
     least: Floats = np.maximum.accumulate((shares / falls)[::-1])[::-1]
     return least * falls
+
+
+def _reached_by_few(ratios: Floats) -> float:
+    """What all but a few of some numbers are below."""
+    place = int(KEEP_BELOW * len(ratios))
+    return float(np.partition(ratios, place)[place])
 
 
 def _power(level_db: float) -> float:
