@@ -90,7 +90,10 @@ class LevelGate:
             if value < 0:
                 raise FrameError(f"{name} is {value}; it must be 0 or more")
         if span_ms < max(FRAME_MS, learn_ms):
-            raise FrameError(f"span_ms is {span_ms}; it must be {FRAME_MS} and learn_ms or more")
+            raise FrameError(
+                f"span_ms is {span_ms} and learn_ms {learn_ms}; the first must be {FRAME_MS} or "
+                "more and at least the second"
+            )
         if rate_hz <= 0 or rate_hz * FRAME_MS % 1000:
             raise FrameError(f"{FRAME_MS} ms at {rate_hz} Hz is not whole samples")
         self.rate_hz, self.channels = rate_hz, channels
