@@ -612,6 +612,8 @@ class PlayoutLedger:
 
 
 def _in_order(turn: _Turn) -> list[_Part]:
+    if turn.is_undone:  # of several turns, one after another: it was parked in its order
+        return turn.parts
     return sorted(turn.parts, key=_Part.key)
 
 
