@@ -496,6 +496,14 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     # --- what was heard (P2, P3) ------------------------------------------------------------------
     Mutant(
+        "undone-out-of-order",
+        "an undone remainder of two turns is sorted as if it were one response",
+        _PLAYOUT,
+        "    if turn.is_undone:  # of several",
+        "    if False:  # of several",
+        ("tests/conversation/test_playout.py",),
+    ),
+    Mutant(
         "ledger-off-by-one",
         "one sample more counts as heard at a cut",
         _PLAYOUT,

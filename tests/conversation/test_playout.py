@@ -451,6 +451,20 @@ def test_an_undo_ends_where_a_part_is_not_complete() -> None:
     assert said[-1] == Drained(turn=2)
 
 
+def test_an_undone_remainder_of_two_turns_keeps_its_order() -> None:
+    ledger = PlayoutLedger()
+    for item, output in (("a", 0), ("b", 1)):
+        ledger.receive(audio(10, item=item, output=output), 0)
+        ledger.receive(done(10, item=item, output=output), 0)
+    ledger.receive(audio(100, turn=2, item="c", output=0), 0)
+    told(ledger, 0)
+    ledger.cut(cut(turn=2, mute_ms=5), 5 * MS)
+    ledger.undo(3)
+    runs = [run for run in play(ledger, 10, 300) if isinstance(run, Run)]
+    items = [run.item for run in runs]
+    assert (items[:2], set(items[2:])) == (["a", "b"], {"c"})
+
+
 def test_an_undone_remainder_goes_before_a_newer_turn_and_can_be_cut_again() -> None:
     ledger = PlayoutLedger()
     ledger.receive(audio(100), 0)
