@@ -398,9 +398,12 @@ class PlayoutMachine(RuleBasedStateMachine):
         """The newest turn answers what was no user turn; nothing of it was heard."""
         if self.turn <= self.cut_turn or self.turn in self.drained:
             return
-        for part in self.parts:
-            if part.turn == self.turn:
-                part.done, part.withdrawn = True, True
+        parts = [part for part in self.parts if part.turn == self.turn]
+        # A cut of the turn before lets it be announced again, even where it was heard already.
+        if any(self.speaker.coming(part.item_id) for part in parts):
+            return
+        for part in parts:
+            part.done, part.withdrawn = True, True
         self.tell(Withdrawn(turn=self.turn))
         self.pump()
 
