@@ -17,13 +17,14 @@ replaced by silence, and splits that log there: blocks before it were heard; tho
 with everything that still waited, to the parking place, or back into their queue if their turn
 is newer than the cut.
 
-Order of output: an undone remainder first, then by turn, output index and content index, although
-parts interleave on the wire. A part that has begun is finished first, and a part that is not done
-keeps the ones behind it waiting.
+Order of output: an undone remainder first, as it was parked, then by turn, output index and
+content index, although parts interleave on the wire. A part that has begun is finished first, and a
+part that is not done keeps the ones behind it waiting.
 """
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
@@ -101,6 +102,7 @@ class _Turn:
     """One turn that is not over.
 
     ``sealed``: nothing more will come, done or not. ``begun``: the speaker was handed some of it.
+    ``parts``: in the order in which they are heard.
     """
 
     number: int
@@ -271,7 +273,7 @@ class PlayoutLedger:
         self._forget_unbegun(line)
         gone = [turn for turn in self._turns if turn.number <= line]
         cut = _Cut(
-            parts=[part for turn in gone for part in _in_order(turn)],
+            parts=[part for turn in gone for part in turn.parts],
             waiting=[part for turn, part in self._unspent() if turn in gone and turn.begun],
             blocks=[block for block in self._blocks if block.turn in gone],
             mute_point=self._clamped(self._line.taken(at_ns) if mute_point is None else mute_point),
@@ -300,7 +302,7 @@ class PlayoutLedger:
         return tuple(
             self._account(part, self._heard_at(part, mute_point), final=False)
             for turn in audible
-            for part in _in_order(turn)
+            for part in turn.parts
         )
 
     def undo(self, turn: int) -> None:
@@ -427,7 +429,7 @@ class PlayoutLedger:
             if part.item_id == frame.item_id and part.key() == _key(frame):
                 return part
         part = _Part(frame.item_id, frame.output_index, frame.content_index)
-        turn.parts.append(part)
+        insort(turn.parts, part, key=_Part.key)
         return part
 
     def _add(self, turn: _Turn) -> None:
@@ -478,7 +480,7 @@ class PlayoutLedger:
         if begun is not None and not self._is_spent(*begun):
             yield begun
         for turn in self._turns:
-            for part in _in_order(turn):
+            for part in turn.parts:
                 if not self._is_spent(turn, part) and (begun is None or part is not begun[1]):
                     yield turn, part
 
@@ -609,12 +611,6 @@ class PlayoutLedger:
 
     def _samples(self, ms: int) -> int:
         return self._line.rate_hz * ms // 1000
-
-
-def _in_order(turn: _Turn) -> list[_Part]:
-    if turn.is_undone:  # of several turns, one after another: it was parked in its order
-        return turn.parts
-    return sorted(turn.parts, key=_Part.key)
 
 
 def _key(frame: AudioOut | AudioDone) -> tuple[int, int]:
