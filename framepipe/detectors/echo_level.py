@@ -11,12 +11,12 @@ keep below that *excess*.
 Three things keep it from going wrong:
 
 - Until a second was learned from, the loudest that was played within reach counts in full, less
-  a return loss that is learned after half a second, and never taken for less than the 10 dB
-  that are believed at the beginning. Later no echo is believed to be less than 8 dB below it.
+  a return loss of 10 dB; after half a second less the one that was seen, with 6 dB of doubt, where
+  that is more. Later no echo is believed to be less than 8 dB below the loudest.
 - Only where what was played is within 15 dB of the loudest of late is learned from. Where the agent
   is soft, the microphone hears the room, and that says nothing of the echo. How loud the room is
   must be told, so that its noise is not learned.
-- A room does not go silent at once: a share is at most 2 dB less than the one before it.
+- A room does not go silent at once: a share counts for at most 2 dB less than the one before it.
 
 Sans-IO: levels in with their times, which are engine time.
 
@@ -61,6 +61,7 @@ _REPORTS_FRAMES: Final = 10  # a speaker that plays reports every 100 ms or more
 _BATCH_FRAMES: Final = 10  # learned from at a time, for speed
 _FIRST_UPDATES: Final = 30
 _UPDATES: Final = 3  # with each batch
+_LEAST_EXCESS: Final = 10.0 ** (LEAST_EXCESS_DB / 10.0)
 _DOUBT_DB: Final = 6.0  # half a second may hold no echo as loud as the next will be
 _LEAST_POWER: Final = 1e-20  # -200 dBFS
 
@@ -83,10 +84,9 @@ class EchoLevel:
         # Ages of what was played, the oldest first; the shares are in that order.
         n_ages = reach_ms // FRAME_MS
         self._ages = np.arange(n_ages)[::-1]
-        self._shares = self._prior = np.full(n_ages, _power(-first_loss_db) / n_ages)
-        self._weights = self._shares  # the same, dying away no faster than a room does
-        self._excess_db = 0.0
-        self._is_learned = False
+        self._falls = _power(-FALL_DB) ** self._ages.astype(np.float64)
+        self._shares: Floats | None = None  # until they were learned
+        self._loudest_shares = np.zeros(n_ages)  # the most that they can be
         # What was played, frame by frame of the clock: a ring, twice, so any part is one piece.
         self._powers = np.zeros(2 * _KEPT_FRAMES)
         self._newest = self._filled = -1
@@ -105,14 +105,14 @@ class EchoLevel:
     @property
     def return_loss_db(self) -> float:
         """What is believed of the echo now: how much weaker than what was played."""
-        if not self._is_learned:
-            return self._loss_db
-        return -10.0 * math.log10(max(float(self._shares.sum()), _LEAST_POWER))
+        return self._loss_db if self._shares is None else -_db(float(self._shares.sum()))
 
     @property
     def delay_ms(self) -> int | None:
         """The age of what comes back the loudest; ``None``: not learned yet."""
-        return int(self._ages[self._shares.argmax()]) * FRAME_MS if self._is_learned else None
+        if self._shares is None:
+            return None
+        return int(self._ages[self._shares.argmax()]) * FRAME_MS
 
     def played(self, level_dbfs: float, at_ns: int) -> None:
         """Something is heard from the loudspeaker.
@@ -149,10 +149,10 @@ class EchoLevel:
         self._loudest = float(powers.max())
         if self._loudest <= _LEAST_POWER:
             return None
-        if not self._is_learned:
-            return _dbfs(self._loudest) - self._loss_db
-        echo_dbfs = _dbfs(float(powers @ self._weights)) + self._excess_db
-        return min(echo_dbfs, _dbfs(self._loudest) - LEAST_LOSS_DB)
+        if self._shares is None:
+            return _db(self._loudest) - self._loss_db
+        echo_dbfs = _db(float(powers @ self._loudest_shares))
+        return min(echo_dbfs, _db(self._loudest) - LEAST_LOSS_DB)
 
     def learn(self, heard_dbfs: float, room_dbfs: float) -> None:
         """Take note of what came back in the frame that `expected_dbfs` was asked for.
@@ -186,27 +186,33 @@ class EchoLevel:
     def _learn_loss(self) -> None:
         n = self._n_learned
         gains = self._heard[:n] / self._played[:n].max(axis=1)
-        least_db = -_dbfs(_reached_by_few(gains))
-        self._loss_db = max(self._first_loss_db, least_db - _DOUBT_DB)
-        self._shares = self._prior = np.full(
-            len(self._ages), _power(-self._loss_db) / len(self._ages)
-        )
+        seen_db = -_db(_reached_by_few(gains))
+        self._loss_db = max(self._first_loss_db, seen_db - _DOUBT_DB)
 
     def _learn_shares(self) -> None:
         n = min(self._n_learned, len(self._heard))
         played, heard, room = self._played[:n], self._heard[:n], self._room[:n]
         total = played.sum(axis=0)
+        prior = _power(-self._loss_db) / len(total)
         weight = PRIOR_FRAMES * float(total.sum()) / played.size
         of = total + weight
-        for _ in range(_UPDATES if self._is_learned else _FIRST_UPDATES):
-            ratio = heard / (played @ self._shares + room)
-            self._shares = (self._shares * (ratio @ played) + weight * self._prior) / of
-        self._weights = _dying_away(self._shares)
-        echo = played @ self._weights
+        if self._shares is None:
+            shares, updates = np.full(len(total), prior), _FIRST_UPDATES
+        else:
+            shares, updates = self._shares, _UPDATES
+        for _ in range(updates):
+            ratio = heard / (played @ shares + room)
+            shares = (shares * (ratio @ played) + weight * prior) / of
+        self._shares = shares
+        weights = self._dying_away(shares)
+        echo = played @ weights
         loud = echo > echo.max() * _WITHIN
-        excess_db = _dbfs(_reached_by_few(heard[loud] / (echo[loud] + room[loud])))
-        self._excess_db = max(LEAST_EXCESS_DB, excess_db)
-        self._is_learned = True
+        excess = _reached_by_few(heard[loud] / (echo[loud] + room[loud]))
+        self._loudest_shares = weights * max(_LEAST_EXCESS, excess)
+
+    def _dying_away(self, shares: Floats) -> Floats:
+        """Each is at least a little less than the younger one behind it."""
+        return self._falls * np.maximum.accumulate((shares / self._falls)[::-1])[::-1]
 
     def _go_on(self, after: int, until: int) -> None:
         """What was reported last goes on for a while, after one frame and up to another."""
@@ -219,13 +225,6 @@ class EchoLevel:
         self._powers[at] = self._powers[at + _KEPT_FRAMES] = power
 
 
-def _dying_away(shares: Floats) -> Floats:
-    """Shares, the oldest first, of which each is at least a little less than the younger one."""
-    falls: Floats = _power(-FALL_DB) ** np.arange(len(shares), dtype=np.float64)[::-1]
-    least: Floats = np.maximum.accumulate((shares / falls)[::-1])[::-1]
-    return least * falls
-
-
 def _reached_by_few(ratios: Floats) -> float:
     """What all but a few of some numbers are below."""
     place = int(KEEP_BELOW * len(ratios))
@@ -236,5 +235,5 @@ def _power(level_db: float) -> float:
     return float(10.0 ** (level_db / 10.0))
 
 
-def _dbfs(power: float) -> float:
+def _db(power: float) -> float:
     return 10.0 * math.log10(max(power, _LEAST_POWER))

@@ -82,7 +82,7 @@ def test_once_learned_a_user_is_heard_between_the_agent_s_words() -> None:
 
 @given(
     seed=st.integers(0, 1_000),
-    delay_ms=st.integers(0, 20).map(lambda n: 10 * n),
+    delay_ms=st.integers(0, 24).map(lambda n: 10 * n),
     loss_db=st.floats(10.0, 50.0),
     falls_db=st.floats(0.8, 6.0),
 )
@@ -135,7 +135,7 @@ def test_10_db_are_believed_for_half_a_second_and_no_delay_for_a_whole_one() -> 
     assert loud.echo.return_loss_db == 10.0, "nor less, however loud the echo"
 
 
-def test_an_echo_is_louder_than_its_shares_say_for_one_frame_in_twenty() -> None:
+def test_what_is_often_louder_than_its_shares_say_is_expected() -> None:
     call = Call()
     played = speech(7, 600)
     heard = echoes(played, 40, 20.0)

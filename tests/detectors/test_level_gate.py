@@ -110,7 +110,7 @@ def test_what_was_played_softly_teaches_nothing() -> None:
     call.go(110, -50.0, played_dbfs=-20.0)
     call.go(31, -65.0)
     before = call.gate.echo.return_loss_db
-    call.go(100, -65.0, played_dbfs=-60.0)
+    call.go(400, -65.0, played_dbfs=-60.0)
     assert call.gate.echo.return_loss_db == pytest.approx(before, abs=1.0)
 
 
